@@ -1,0 +1,1 @@
+"""io_uring for Python in pure ctypes."""

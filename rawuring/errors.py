@@ -1,0 +1,77 @@
+"""The exceptions of rawuring, and the turning of an errno into the right OSError.
+
+May import the standard library only. Never talks to the kernel.
+
+Three kinds of failure stay apart:
+
+* `res < 0` in a completion is data: nothing is raised until somebody asks for the
+  value with `Operation.wait()`, which raises the OSError of that errno.
+* A system call that failed is an OSError with its errno.
+* A use of this library that cannot work is a RawuringError whose text says what to do
+  instead.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class RawuringError(Exception):
+    """A use of rawuring that cannot work. The text says what to do instead."""
+
+
+class RingSetupError(RawuringError, OSError):
+    """io_uring_setup(2) failed: `errno` is the kernel's, the text says why and what to do."""
+
+    def __init__(self, errno_value: int, text: str) -> None:
+        # OSError takes (errno, text) and fills the attributes; RawuringError adds nothing.
+        OSError.__init__(self, errno_value, text)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class RingClosedError(RawuringError, ValueError):
+    """The ring is closed, like ValueError of a closed file."""
+
+
+class ForkedRingError(RingClosedError):
+    """The ring was made by the parent of this process and works only there."""
+
+
+class WrongThreadError(RawuringError):
+    """A ring works only in the thread that made (or enabled) it."""
+
+
+class SubmissionQueueFullError(RawuringError):
+    """Every SQE is taken: submit, then queue again."""
+
+
+class NestedWaitError(RawuringError):
+    """A callback waited for a completion, which only the code that runs callbacks can bring."""
+
+
+class BufferUseError(RawuringError, TypeError):
+    """Memory that the kernel must not be given: read-only, not contiguous, or movable."""
+
+
+class OutOfOrderError(RawuringError):
+    """Calls that are each right came in an order that cannot work."""
+
+
+class UnsupportedError(RawuringError, NotImplementedError):
+    """This kernel lacks what was asked for. `needs` is the release that brought it."""
+
+    def __init__(self, what: str, needs: str) -> None:
+        super().__init__(f"{what} needs Linux {needs}, and this kernel does not have it")
+        self.what = what
+        self.needs = needs
+
+
+class LostCompletionsError(RawuringError):
+    """The kernel had no memory for completions and dropped them (EBADR): the ring's state is unknown."""
+
+
+def os_error(errno_value: int, what: str) -> OSError:
+    """The OSError (of the subclass Python gives this errno) for a call named `what`."""
+    return OSError(errno_value, f"{what}: {os.strerror(errno_value)}")
