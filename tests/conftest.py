@@ -1,0 +1,79 @@
+"""Fixtures for every test. Imports the standard library and pytest only.
+
+A test that hangs is ended by pytest's faulthandler (see pyproject.toml) with the traceback of
+every thread; a child process of `run_child` that hangs, with its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+RunChild = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_child(tmp_path: Path) -> RunChild:
+    """Run Python source in a process of its own, and require that it ends well.
+
+    The child sees the checkout on its import path, in development mode with warnings as
+    errors. It must end with `returncode`, and no exception may be lost in a finalizer or a
+    thread: the interpreter only prints those. `arguments` become its sys.argv[1:].
+    """
+
+    def run(
+        code: str, *arguments: str, timeout: float = 60, returncode: int = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "child.py"
+        script.write_text(textwrap.dedent(code), encoding="utf-8")
+        command = [sys.executable, "-X", "dev", "-W", "error", str(script), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        problem = None
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as child:
+            try:
+                out, err = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                problem = f"hung for {timeout} s"
+                out, err = end_hung_child(child)
+        if problem is None and child.returncode != returncode:
+            problem = f"ended with {child.returncode} instead of {returncode}"
+        if problem is None and ("Exception ignored" in err or "Exception in thread" in err):
+            problem = "lost an exception"
+        if problem is not None:
+            pytest.fail(f"the child {problem}\n--- stdout\n{out}\n--- stderr\n{err}", pytrace=False)
+        return subprocess.CompletedProcess(command, child.returncode, out, err)
+
+    return run
+
+
+def end_hung_child(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """End the child and the processes it started; its output, with the traceback of every thread."""
+    # In development mode SIGABRT prints the tracebacks. It would also leave a core file.
+    resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
+    child.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.communicate(timeout=5)
+    # It ignores the signal, or a process of its own holds the pipes open.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    return child.communicate()
