@@ -121,7 +121,7 @@ def test_no_network_is_said_in_words() -> None:
 def test_an_interpreter_without_venv_and_pip_is_told_what_to_install(tmp_path: Path) -> None:
     bare = fake_python(tmp_path, "python3", "")
     Path(bare).write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(check.MissingError, match="python3-venv"):
+    with pytest.raises(check.MissingError, match="apt install python3.12-venv"):
         check.make_venv(python("3.12.1", path=bare), tmp_path / "venv")
 
 
@@ -140,3 +140,37 @@ def test_an_old_python_is_told_that_it_is_too_old() -> None:
     done = subprocess.run([oldest.path, str(CHECK)], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("tools/check.py needs Python 3.10 or later; this is " + oldest.version)
+
+
+def test_a_python_without_an_environment_counts_as_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(candidate: Python, requirements: list[str]) -> str:
+        if candidate.version in ("3.90.1", "3.91.1"):
+            raise check.MissingError(f"Python {candidate.version} lacks a limb.")
+        return "true"
+
+    groups = {"3.90": [python("3.90.1"), python("3.90.0")], "3.91": [python("3.91.1")]}
+    monkeypatch.setattr(check, "prepare", prepare)
+    monkeypatch.setattr(check, "find_pythons", lambda first: {first.label: [first], **groups})
+    assert check.main(["--all-pythons"]) == 0
+    said = capsys.readouterr().out
+    assert "Python 3.91.1 lacks a limb.\nThe tests do NOT run on Python 3.91.1." in said
+    summary = said.splitlines()[-1]
+    assert "tests on 3.90.0; not run: tests on 3.90.1, tests on 3.91.1" in summary
+
+
+def test_a_failed_step_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(check, "prepare", lambda candidate, requirements: "false")
+    assert check.main(["--", "-q"]) == 1
+    said = capsys.readouterr().out
+    assert "== layers: python -m pytest -q tests/test_layers.py" in said
+    assert said.splitlines()[-1].startswith("check.py: FAILED: mypy, layers, tests on ")
+
+
+def test_a_step_that_never_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "STEP_TIMEOUT_S", 0.1)
+    report = check.Report()
+    report.step("wait", ["sleep", "60"])
+    assert report.failed == ["wait"]
+    assert report.finish() == 1

@@ -46,7 +46,7 @@ ONLY = {
 
 # What a module and those below it never import, for what it would do with it.
 NEVER = {
-    "rawuring.abi": {"ctypes", "mmap", "os"},
+    "rawuring.abi": {"ctypes", "mmap"},
     "rawuring.sq": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.prep": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.cq": {"rawuring.syscalls", "ctypes", "os"},
@@ -59,9 +59,12 @@ PUBLIC_ROOMS = {"abi", "errors", "diagnosis", "capability"}
 # What the tools use when it is installed.
 OPTIONAL = {"liburing", "matplotlib", "uvloop"}
 
+# Type checkers know it, no interpreter has it: an import outside TYPE_CHECKING fails at once.
+STDLIB = sys.stdlib_module_names | {"_typeshed"}
+
 
 def modules(folder: str) -> dict[str, Path]:
-    """The modules of a top-level folder by dotted name; a package's is that of its __init__."""
+    """The modules of a top-level folder by dotted name; the ending .__init__ stays."""
     names = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         names[".".join(path.relative_to(ROOT).with_suffix("").parts)] = path
@@ -69,6 +72,10 @@ def modules(folder: str) -> dict[str, Path]:
 
 
 MODULES = {name: path for folder in ("rawuring", "echo", "tools") for name, path in modules(folder).items()}
+
+
+# A tool's own folder is on its import path, so its neighbours go by their short names too.
+TOOLS = {room for module in modules("tools") for room in module.split(".")[1:2]}
 
 
 def room_of(module: str) -> str:
@@ -101,7 +108,7 @@ def refusal(module: str, name: str) -> str | None:
                     return f"{holder} never imports {ban}"
     top, used = name.split(".")[0], room_of(name)
     folder, own = module.split(".")[0], room_of(module)
-    if top in sys.stdlib_module_names:
+    if top in STDLIB:
         return None
     if top == "rawuring":
         if folder == "tools" or own == "__init__":
@@ -119,7 +126,7 @@ def refusal(module: str, name: str) -> str | None:
         return None
     if top == "echo" and folder in ("echo", "tools"):
         return None
-    if folder == "tools" and (top in OPTIONAL or top == "tools" or f"tools.{top}" in MODULES):
+    if folder == "tools" and (top in OPTIONAL or top == "tools" or top in TOOLS):
         return None
     return f"{top} is not in the standard library"
 
@@ -131,7 +138,7 @@ def private_reaches(tree: ast.Module) -> Iterator[tuple[int, str]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
-        if alias.name in sys.stdlib_module_names
+        if alias.name in STDLIB
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
@@ -188,7 +195,7 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_no_tool_hides_a_module_of_the_standard_library() -> None:
     # A program's own folder comes first on its import path.
-    assert [name for name in modules("tools") if name.split(".")[1] in sys.stdlib_module_names] == []
+    assert TOOLS & STDLIB == set()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Check the whole project: python3 tools/check.py [--all-pythons] [-- PYTEST_ARGUMENT ...]
 
 Makes a virtual environment for the running Python in .venv/, installs pytest and mypy there
-(once: later runs need no network), runs mypy --strict over rawuring, echo and tools, the
-import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
+(once: later runs need no network), runs mypy --strict over rawuring, echo, tools and tests,
+the import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
 this machine, one for each minor version. Arguments after -- go to pytest's run of all tests.
 
 Exit status: 0 all passed, 1 something failed, 2 bad usage or something is missing here (one
@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venv"
-CHECKED_FOLDERS = ["rawuring", "echo", "tools"]
+CHECKED_FOLDERS = ["rawuring", "echo", "tools", "tests"]
 
 # A hanging test ends itself (faulthandler_timeout); this ends a pytest that hangs outside a test.
 STEP_TIMEOUT_S = 1200
@@ -209,7 +209,7 @@ def make_venv(python: Python, folder: Path) -> list[str]:
     lacks = "a working venv module" if has_pip else "ensurepip and pip"
     raise MissingError(
         f"Python {python.version} ({python.path}) lacks {lacks}, so no virtual environment can be made for it: "
-        "install its venv package (Debian and Ubuntu: apt install python3-venv)."
+        f"install its venv package (Debian and Ubuntu: apt install python{python.label}-venv)."
     )
 
 
@@ -285,12 +285,11 @@ def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
     for group in groups.values():
         print(f"Python {group[0].version}: {group[0].path}")
         for other in group[1:]:
-            print(f"    (stands for {other.version}, {other.path}, too)")
+            print(f"    one of each minor version is enough: {other.version}, {other.path}, is left aside")
 
     report = Report()
     python = prepare(first, requirements)
-    folders = [name for name in CHECKED_FOLDERS if (ROOT / name).is_dir()]
-    report.step("mypy", [python, "-m", "mypy", "--strict"] + folders)
+    report.step("mypy", [python, "-m", "mypy", "--strict"] + CHECKED_FOLDERS)
     report.step("layers", [python, "-m", "pytest", "-q", "tests/test_layers.py"])
     # The development mode makes a leaked file or socket a warning, and so a failure.
     report.step(f"tests on {first.version}", [python, "-m", "pytest"] + pytest_arguments, dev_mode=True)
