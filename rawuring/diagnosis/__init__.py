@@ -1,0 +1,21 @@
+"""Why io_uring cannot be used here, or why a set-up failed: one sentence, and what to do.
+
+May import `abi`, `errors` and `syscalls`. Never prints and never needs a ring. What cannot be
+found out is None and lowers the confidence; it raises nothing.
+
+No cause is derived from one errno, since a wrong cause is worse than none:
+
+* `facts.gather` makes three harmless calls in a forked child, which a seccomp filter may kill,
+  and reads what the kernel says about policy: sysctls, seccomp, capabilities.
+* `triage.classify` turns those facts into a diagnosis. It is pure.
+* `request.explain_setup_failure` looks at what was asked for. A flag is unknown to this kernel
+  if a trial ring with it is refused: the kernel's release explains that, it never decides it.
+* `limits` explains ENOMEM, EMFILE and ENFILE.
+"""
+
+from .facts import Facts, gather
+from .report import Diagnosis
+from .request import explain_setup_failure
+from .triage import classify, why_unavailable
+
+__all__ = ["Diagnosis", "Facts", "classify", "explain_setup_failure", "gather", "why_unavailable"]

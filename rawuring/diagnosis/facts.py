@@ -1,0 +1,422 @@
+"""Observe what decides whether io_uring can be used here: harmless calls, and reading /proc.
+
+May import `abi` and `syscalls`. Never judges, never raises, never leaves a child process, and
+makes no call in this process that a seccomp filter could kill it for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from .. import abi, syscalls
+from .report import errno_name, limit_text, signal_name, yes_no
+
+_CAP_IPC_LOCK: Final = 14
+_CAP_SYS_ADMIN: Final = 21
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """What is known about RLIMIT_MEMLOCK. Limits in bytes, -1 is unlimited, None unknown."""
+
+    soft: int | None = None
+    hard: int | None = None
+    exempt: bool | None = None  # CAP_IPC_LOCK in the initial user namespace
+    charged: bool | None = None  # whether this kernel refuses a ring under a limit of 0
+
+    def evidence(self) -> tuple[str, ...]:
+        return (
+            f"RLIMIT_MEMLOCK is {limit_text(self.soft)} (soft), {limit_text(self.hard)} (hard)",
+            f"CAP_IPC_LOCK, which lifts it: {yes_no(self.exempt)}",
+            f"a ring under a limit of 0 is refused: {yes_no(self.charged)}",
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was observed. None is unknown, everywhere."""
+
+    system: str = "linux"
+    release: str | None = None
+    observed_errno: int | None = None  # what the failed set-up gave, if there was one
+    setup_errno: int | None = None  # of io_uring_setup(0, NULL): EFAULT if reachable
+    enter_errno: int | None = None  # of io_uring_enter(-1, ...): EBADF if reachable
+    register_errno: int | None = None  # of io_uring_register(-1, 0, ...): EINVAL or EBADF if reachable
+    trial_errno: int | None = None  # of a ring of 2 entries without flags: 0 if it could be made
+    killed_by: int | None = None  # the signal that ended the child that made these calls
+    seccomp: int | None = None  # Seccomp: of the thread's status: 0 none, 1 strict, 2 filter
+    proc_readable: bool | None = None  # an absent sysctl then means that the kernel has none
+    disabled: int | None = None  # sysctl kernel.io_uring_disabled
+    group: int | None = None  # sysctl kernel.io_uring_group
+    in_group: bool | None = None
+    sys_admin: bool | None = None  # CAP_SYS_ADMIN in the initial user namespace
+    built_in: bool | None = None  # io_uring is in this kernel, by its configuration or symbols
+    emulator: str | None = None  # what runs this program, such as qemu-aarch64
+    runtime: str | None = None  # what may have set a filter: Docker, Podman, systemd, ...
+    unit: str | None = None  # the systemd unit
+    modules: tuple[str, ...] = ()  # security modules
+    memory: MemoryLimit | None = None  # gathered only where the trial gave ENOMEM
+
+    @property
+    def sysctl_denies(self) -> bool | None:
+        """What kernel.io_uring_disabled means for this thread."""
+        if self.disabled is None:
+            return False if self.proc_readable else None
+        if self.disabled != 1:
+            return self.disabled > 1
+        if self.sys_admin or self.in_group:
+            return False
+        return None if self.sys_admin is None or self.in_group is None else True
+
+    def evidence(self) -> tuple[str, ...]:
+        """Every fact that bears on a diagnosis, in words."""
+        found = []
+        for name, value in (
+            ("io_uring_setup", self.setup_errno),
+            ("io_uring_enter", self.enter_errno),
+            ("io_uring_register", self.register_errno),
+            ("a ring of 2 entries", self.trial_errno),
+        ):
+            if value is not None:
+                found.append(f"{name} gave {errno_name(value)}")
+        if self.killed_by is not None:
+            found.append(f"a child that made these calls was ended by {signal_name(self.killed_by)}")
+        for name, setting in (
+            ("Seccomp", self.seccomp),
+            ("kernel.io_uring_disabled", self.disabled),
+            ("kernel.io_uring_group", self.group),
+            ("emulator", self.emulator),
+            ("runtime", self.runtime),
+            ("security modules", ", ".join(self.modules) or None),
+            ("kernel", self.release),
+        ):
+            if setting is not None:
+                found.append(f"{name}: {setting}")
+        if self.disabled == 1:
+            found.append(f"CAP_SYS_ADMIN: {yes_no(self.sys_admin)}, member of the group: {yes_no(self.in_group)}")
+        return tuple(found)
+
+
+def gather(observed_errno: int | None = None) -> Facts:
+    """Observe. Takes a few milliseconds, most of them for the fork."""
+    if not sys.platform.startswith("linux"):
+        return Facts(system=sys.platform, observed_errno=observed_errno)
+    answers, killed_by = _in_child(_make_harmless_calls)
+    status, initial = _thread_status(), _in_initial_user_namespace()
+    disabled = _read_int("/proc/sys/kernel/io_uring_disabled")
+    group = _read_int("/proc/sys/kernel/io_uring_group")
+    absent = answers[:3] == [errno.ENOSYS] * 3
+    runtime, unit = _runtime()
+    return Facts(
+        release=release(),
+        observed_errno=observed_errno,
+        setup_errno=answers[0],
+        enter_errno=answers[1],
+        register_errno=answers[2],
+        trial_errno=answers[3],
+        killed_by=killed_by,
+        seccomp=_to_int(status.get("Seccomp")),
+        proc_readable=_read("/proc/sys/kernel/ostype") is not None,
+        disabled=disabled,
+        group=group,
+        in_group=_in_group(group, initial),
+        sys_admin=_has_capability(status, initial, _CAP_SYS_ADMIN),
+        built_in=_built_in() if absent and disabled is None else None,
+        emulator=_emulator() if absent else None,
+        runtime=runtime,
+        unit=unit,
+        modules=_security_modules(),
+        memory=memory_limit() if answers[3] == errno.ENOMEM else None,
+    )
+
+
+def memory_limit() -> MemoryLimit:
+    soft, hard = rlimit("RLIMIT_MEMLOCK")
+    exempt = _has_capability(_thread_status(), _in_initial_user_namespace(), _CAP_IPC_LOCK)
+    charged = None
+    if not exempt and soft != -1:
+        answer = _in_child(_make_ring_without_allowance)[0][0]
+        charged = None if answer is None else {0: False, errno.ENOMEM: True}.get(answer)
+    return MemoryLimit(soft, hard, exempt, charged)
+
+
+def trial(entries: int, setup_flags: int, cq_entries: int, sq_thread_cpu: int, wq_fd: int) -> int:
+    """Make a ring, close it at once, and say with which errno that failed: 0 if it did not.
+
+    A ring with NO_MMAP gets no memory, so it is always refused: EFAULT if the kernel knows the flag.
+    """
+    params = abi.IO_URING_PARAMS.pack(
+        flags=setup_flags & 0xFFFFFFFF,
+        cq_entries=cq_entries & 0xFFFFFFFF,
+        sq_thread_cpu=sq_thread_cpu & 0xFFFFFFFF,
+        wq_fd=wq_fd & 0xFFFFFFFF,
+    )
+    try:
+        os.close(syscalls.setup(entries, params))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+# -- Calls in a child process.
+
+_NANSWERS: Final = 4
+_UNANSWERED: Final = -1
+_CHILD_TIMEOUT_S: Final = 5.0
+_PR_SET_DUMPABLE: Final = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc["syscall"]
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long] * 7
+
+
+def _errno_of(number: int, *arguments: int) -> int:
+    padded = arguments + (0,) * (6 - len(arguments))
+    return 0 if _syscall(number, *padded) >= 0 else ctypes.get_errno()
+
+
+def _make_harmless_calls(answers: memoryview) -> None:
+    """Three calls that fail before they do anything, and where set-up is reachable a small ring."""
+    answers[0] = _errno_of(syscalls.NR_SETUP, 0, 0)
+    answers[1] = _errno_of(syscalls.NR_ENTER, -1)
+    answers[2] = _errno_of(syscalls.NR_REGISTER, -1)
+    if answers[0] == errno.EFAULT:
+        answers[3] = _make_ring(entries=2)
+
+
+def _make_ring_without_allowance(answers: memoryview) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))
+    answers[0] = _make_ring(entries=1)
+
+
+def _make_ring(entries: int) -> int:
+    """The errno of a ring without flags. The child's end closes it."""
+    params = ctypes.create_string_buffer(abi.IO_URING_PARAMS.nbytes)
+    return _errno_of(syscalls.NR_SETUP, entries, ctypes.addressof(params))
+
+
+def _in_child(work: Callable[[memoryview], None]) -> tuple[list[int | None], int | None]:
+    """What `work` answered in a forked child, and the signal that ended the child.
+
+    The answers are in shared memory. A pipe would need two fds, which may be what is lacking,
+    and would not end while a child of another thread holds a copy.
+    """
+    nothing: list[int | None] = [None] * _NANSWERS
+    parent, pid = os.getpid(), 0
+    try:
+        shared = mmap.mmap(-1, mmap.PAGESIZE)
+    except OSError:
+        return nothing, None
+    with shared, memoryview(shared) as octets, octets.cast("i") as answers:
+        for index in range(_NANSWERS):
+            answers[index] = _UNANSWERED
+        try:
+            with warnings.catch_warnings():
+                # The warning is about locks held by other threads; the child takes none.
+                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                pid = os.fork()
+                if pid == 0:
+                    _work_and_exit(work, answers)
+            killed_by = _wait(pid)
+        except (OSError, RuntimeError):  # too many processes, or an interpreter that must not fork
+            return nothing, None
+        finally:
+            # An exception raised by a signal handler can come here in both processes.
+            if os.getpid() != parent:
+                os._exit(1)
+            if pid > 0:
+                _end(pid)
+        return [None if answer == _UNANSWERED else answer for answer in answers[:_NANSWERS].tolist()], killed_by
+
+
+def _work_and_exit(work: Callable[[memoryview], None], answers: memoryview) -> NoReturn:
+    try:
+        import resource
+
+        signal.signal(signal.SIGSYS, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        work(answers)
+    finally:
+        os._exit(0)
+
+
+def _wait(pid: int) -> int | None:
+    """Wait for the child, which a filter may also have stopped; the signal that ended it."""
+    deadline = time.monotonic() + _CHILD_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # SIGCHLD is ignored, or somebody else waits for any child
+            return None
+        if ended:
+            return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        time.sleep(0.0005)
+    return None
+
+
+def _end(pid: int) -> None:
+    """End the child if it is still there. Asked first, since its id may be another's by now."""
+    try:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
+        pass
+
+
+# -- Reading the system. Each of these gives None where there is nothing to read.
+
+
+def release() -> str | None:
+    return os.uname().release if hasattr(os, "uname") else None
+
+
+def rlimit(name: str) -> tuple[int | None, int | None]:
+    """Soft and hard limit; -1 is unlimited."""
+    try:
+        import resource
+
+        return resource.getrlimit(getattr(resource, name))
+    except (ImportError, AttributeError, OSError, ValueError):
+        return None, None
+
+
+def allowed_cpus() -> list[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return []
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _read_int(path: str) -> int | None:
+    return _to_int(_read(path))
+
+
+def _to_int(text: str | None) -> int | None:
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def _thread_status() -> dict[str, str]:
+    """Filters and capabilities belong to a thread, not to the process."""
+    text = _read("/proc/thread-self/status") or _read("/proc/self/status") or ""
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def _in_initial_user_namespace() -> bool | None:
+    try:
+        return os.readlink("/proc/self/ns/user") == "user:[4026531837]"  # PROC_USER_INIT_INO
+    except OSError:
+        return None
+
+
+def _has_capability(status: dict[str, str], initial: bool | None, capability: int) -> bool | None:
+    """As the kernel's capable() sees it: in another user namespace it never has one."""
+    try:
+        effective = bool(int(status["CapEff"], 16) >> capability & 1)
+    except (KeyError, ValueError):
+        return None
+    return initial if effective else False
+
+
+def _in_group(group: int | None, initial: bool | None) -> bool | None:
+    if group is None:
+        return None
+    if group < 0:
+        return False
+    if not initial:
+        return None  # the sysctl holds the host's id, and the ids seen here are translated
+    return group == os.getegid() or group in os.getgroups()
+
+
+def _built_in() -> bool | None:
+    here = release()
+    text = _read(f"/boot/config-{here}") or _read(f"/lib/modules/{here}/config") or _config_gz() or ""
+    if "CONFIG_IO_URING=y" in text:
+        return True
+    if "# CONFIG_IO_URING is not set" in text:
+        return False
+    # The system calls have a symbol in every kernel, the operations of the ring's file do not.
+    try:
+        with open("/proc/kallsyms", "rb") as file:
+            return True if any(line.rstrip().endswith(b" io_uring_release") for line in file) else None
+    except OSError:
+        return None
+
+
+def _config_gz() -> str | None:
+    try:
+        import gzip
+
+        with gzip.open("/proc/config.gz", "rt", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (ImportError, OSError, EOFError):
+        return None
+
+
+def _emulator() -> str | None:
+    """QEMU's user mode and its like show the emulated program in /proc/self, but not here."""
+    try:
+        name = os.path.basename(os.readlink("/proc/thread-self/exe"))
+    except OSError:
+        return None
+    return name if name.startswith(("qemu-", "rosetta", "FEX", "box64")) else None
+
+
+def _runtime() -> tuple[str | None, str | None]:
+    """What this process runs in, as far as files and environment show, and its systemd unit."""
+    cgroup = _read("/proc/self/cgroup") or ""
+    if "ANDROID_ROOT" in os.environ:
+        return "Android", None
+    if "KUBERNETES_SERVICE_HOST" in os.environ or "kubepods" in cgroup:
+        return "Kubernetes", None
+    if os.path.exists("/run/.containerenv") or "libpod" in cgroup:
+        return "Podman", None
+    if os.path.exists("/.dockerenv") or "/docker" in cgroup:
+        return "Docker", None
+    if os.path.exists("/.flatpak-info"):
+        return "Flatpak", None
+    if "SNAP" in os.environ:
+        return "snap", None
+    if os.environ.get("container"):
+        return os.environ["container"], None
+    units = [part.strip() for part in cgroup.replace("\n", "/").split("/") if part.strip().endswith(".service")]
+    if "INVOCATION_ID" in os.environ and units:
+        return "systemd", units[-1]
+    return None, None
+
+
+def _security_modules() -> tuple[str, ...]:
+    listed = (_read("/sys/kernel/security/lsm") or "").strip()
+    if listed:
+        return tuple(listed.split(","))
+    found = []
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        found.append("selinux")
+    if (_read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y"):
+        found.append("apparmor")
+    return tuple(found)

@@ -1,0 +1,285 @@
+"""Why one set-up failed: what was asked for, held against the kernel's rules and trial rings.
+
+May import `abi`. Never keeps a ring: a trial is closed at once.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .. import abi
+from . import facts
+from .limits import explain_enomem, explain_fd_limit, power_of_two
+from .report import CERTAIN, LIKELY, POSSIBLE, Diagnosis, bits_of, failed, flag_name, flag_names, version_of
+from .triage import classify
+
+# entries, set-up flags, cq_entries, sq_thread_cpu, wq_fd -> errno, 0 if the ring could be made.
+Trial = Callable[[int, int, int, int, int], int]
+
+
+def explain_setup_failure(
+    errno_value: int,
+    entries: int,
+    setup_flags: int,
+    cq_entries: int | None = None,
+    trial: Trial | None = None,
+    *,
+    sq_thread_cpu: int | None = None,
+    wq_fd: int | None = None,
+) -> Diagnosis:
+    """Why io_uring_setup with these parameters failed with `errno_value`."""
+    request = _Request(entries, int(setup_flags), cq_entries, sq_thread_cpu, wq_fd, trial or facts.trial)
+    if errno_value == errno.EINVAL:
+        return _explain_einval(request)
+    if errno_value == errno.ENOMEM:
+        return explain_enomem(entries, setup_flags, cq_entries, facts.memory_limit())
+    if errno_value in (errno.EMFILE, errno.ENFILE):
+        return explain_fd_limit(errno_value, *facts.rlimit("RLIMIT_NOFILE"))
+    if errno_value in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+        return classify(facts.gather(errno_value)) or _explain_refused_sqpoll(errno_value, request)
+    if errno_value in (errno.ENXIO, errno.EBADF) and setup_flags & abi.Setup.ATTACH_WQ:
+        return _bad_wq_fd(errno_value, request)
+    if errno_value == errno.EAGAIN and setup_flags & abi.Setup.SQPOLL:
+        return Diagnosis(
+            "thread-limit",
+            LIKELY,
+            f"{failed(errno_value)}: the kernel could not start the thread of SQPOLL, "
+            "probably because this user or container has as many as it may have.",
+            "End some, leave out SQPOLL, or raise the limit "
+            "(`ulimit -u`; pids.max of the cgroup; `docker run --pids-limit=N`; TasksMax= of the systemd unit).",
+        )
+    if errno_value == errno.EBUSY and setup_flags & abi.Setup.REGISTERED_FD_ONLY:
+        return Diagnosis(
+            "registered-fd-limit",
+            LIKELY,
+            f"{failed(errno_value)}: this thread has registered as many rings as it may have (16).",
+            "Unregister one, or leave out REGISTERED_FD_ONLY.",
+        )
+    if errno_value == errno.EFAULT and setup_flags & abi.Setup.NO_MMAP:
+        return Diagnosis(
+            "bad-memory",
+            LIKELY,
+            f"{failed(errno_value)}: the memory given for NO_MMAP is not mapped or not writable.",
+            "Give the addresses of mapped, page-aligned memory in cq_off.user_addr (rings) and sq_off.user_addr (SQEs).",
+        )
+    return _unexplained(errno_value, request)
+
+
+@dataclass(frozen=True)
+class _Request:
+    entries: int
+    setup_flags: int
+    cq_entries: int | None
+    sq_thread_cpu: int | None
+    wq_fd: int | None
+    trial: Trial
+
+    def try_flags(self, setup_flags: int) -> int:
+        """The errno of a trial ring with these flags, as small as can be."""
+        return self._try(1, setup_flags, 2)
+
+    def try_all_but(self, left_out: int) -> int:
+        """The errno of the ring as asked for, without some of its flags."""
+        return self._try(self.entries, self.setup_flags & ~left_out, self.cq_entries or 2 * self.entries)
+
+    def _try(self, entries: int, setup_flags: int, cq_entries: int) -> int:
+        cpu = self.sq_thread_cpu if self.sq_thread_cpu is not None else (facts.allowed_cpus() or [0])[0]
+        return self.trial(entries, setup_flags, cq_entries, cpu, -1 if self.wq_fd is None else self.wq_fd)
+
+    def with_needs(self, flag: int) -> int:
+        """The flag and those of the request that it does not go without."""
+        for other, needs in abi.SETUP_REQUIRES.items():
+            if other == flag:
+                for need in needs:
+                    if need & self.setup_flags:
+                        flag |= self.with_needs(int(need))
+        return flag
+
+
+def _explain_einval(request: _Request) -> Diagnosis:
+    for check in (_bad_entries, _bad_flag_pair, _bad_cq_entries):
+        found = check(request)
+        if found is not None:
+            return found
+    if request.try_flags(0) == errno.EINVAL:  # a plain ring is refused too: not the kernel's doing
+        return classify(facts.gather(errno.EINVAL)) or _unexplained(errno.EINVAL, request)
+    return _unknown_flag(request) or _bad_value(request) or _unexplained(errno.EINVAL, request)
+
+
+def _bad_entries(request: _Request) -> Diagnosis | None:
+    entries, limit = request.entries, abi.MAX_ENTRIES
+    if entries < 1:
+        return _einval("bad-entries", f"a ring cannot have {entries} entries.", f"Ask for 1 to {limit}.")
+    if entries > limit and not request.setup_flags & abi.Setup.CLAMP:
+        return _einval(
+            "bad-entries",
+            f"{entries} entries are more than the {limit} that a ring can have.",
+            f"Ask for 1 to {limit}, or add CLAMP to get as many as possible.",
+        )
+    return None
+
+
+def _bad_flag_pair(request: _Request) -> Diagnosis | None:
+    for one, other in abi.SETUP_CONFLICTS:
+        if request.setup_flags & one and request.setup_flags & other:
+            return _einval(
+                "flags-conflict",
+                f"{flag_name(one)} and {flag_name(other)} do not go together: {_why_not_both(one, other)}.",
+                f"Leave out {flag_name(one)} or {flag_name(other)}.",
+            )
+    for flag, needs in abi.SETUP_REQUIRES.items():
+        if request.setup_flags & flag and not any(request.setup_flags & need for need in needs):
+            names = " or ".join(map(flag_name, needs))
+            return _einval(
+                "flag-needs", f"{flag_name(flag)} needs {names}.", f"Add {names}, or leave out {flag_name(flag)}."
+            )
+    return None
+
+
+def _why_not_both(one: int, other: int) -> str:
+    if abi.Setup.SQE128 in (one, other) or abi.Setup.CQE32 in (one, other):
+        return "one makes every entry large, the other lets sizes mix"
+    if abi.Setup.SQ_REWIND in (one, other):
+        return "the polling thread follows a tail that SQ_REWIND does not move"
+    if abi.Setup.SQPOLL in (one, other):
+        return "with SQPOLL a thread of the kernel runs the work that the other flag leaves to the application's"
+    return "the kernel refuses the pair"
+
+
+def _bad_cq_entries(request: _Request) -> Diagnosis | None:
+    if not request.setup_flags & abi.Setup.CQSIZE:
+        return None
+    cq_entries, limit = request.cq_entries or 0, abi.MAX_CQ_ENTRIES
+    sq_entries = min(power_of_two(request.entries), abi.MAX_ENTRIES)
+    if cq_entries < 1:
+        return _einval("bad-cq-entries", f"a CQ cannot have {cq_entries} entries.", f"Ask for 1 to {limit}.")
+    if cq_entries > limit and not request.setup_flags & abi.Setup.CLAMP:
+        return _einval(
+            "bad-cq-entries",
+            f"{cq_entries} CQ entries are more than the {limit} that a ring can have.",
+            f"Ask for {sq_entries} to {limit}, or add CLAMP to get as many as possible.",
+        )
+    if power_of_two(cq_entries) < sq_entries:
+        return _einval(
+            "bad-cq-entries",
+            f"{cq_entries} CQ entries are fewer than the {sq_entries} of the SQ.",
+            f"Ask for {sq_entries} to {limit}, or leave it to the kernel, which takes twice the SQ.",
+        )
+    return None
+
+
+def _unknown_flag(request: _Request) -> Diagnosis | None:
+    """The flag of which a trial ring is refused that has nothing else wrong with it."""
+    since = {int(flag): flag.since for flag in abi.Setup}
+    faultless = replace(request, sq_thread_cpu=None, wq_fd=None)
+    here = facts.release()
+    # Those that need the fewest others first, so that a flag is not blamed for one that it needs.
+    for bit in sorted(bits_of(request.setup_flags), key=lambda bit: faultless.with_needs(bit).bit_count()):
+        wanted = faultless.with_needs(bit)
+        if faultless.try_flags(wanted) != errno.EINVAL:
+            continue
+        evidence = (f"trial rings: with {flag_names(wanted)} EINVAL, without flags not",)
+        name, kernel = flag_name(bit), f"this kernel ({here or 'of unknown release'})"
+        if bit not in since:
+            return _einval("flag-unsupported", f"{kernel} does not know {name}.", "Leave it out.", evidence)
+        release, needed = version_of(here), version_of(since[bit])
+        if release is not None and needed is not None and release >= needed:
+            why = f"{name} came with Linux {since[bit]}, but {kernel} refuses it."
+        else:
+            why = f"{name} needs Linux {since[bit]}, and {kernel} does not know it."
+        fix = f"Leave out {name}, or run on Linux {since[bit]} or later."
+        return _einval("flag-unsupported", why, fix, evidence)
+    return None
+
+
+def _bad_value(request: _Request) -> Diagnosis | None:
+    """Every flag is known and no pair is wrong: a value, or a company of more than two."""
+    asked = request.setup_flags
+    if asked & abi.Setup.SQ_AFF and _refused_because_of(request, abi.Setup.SQ_AFF):
+        cpu = "the CPU in sq_thread_cpu" if request.sq_thread_cpu is None else f"CPU {request.sq_thread_cpu}"
+        cpus = ", ".join(map(str, facts.allowed_cpus())) or "those that are online"
+        return _einval(
+            "bad-cpu",
+            f"{cpu}, to which SQ_AFF binds, is not online or not allowed to this process.",
+            f"Choose from {cpus}, or leave out SQ_AFF.",
+        )
+    if asked & abi.Setup.ATTACH_WQ and _refused_because_of(request, abi.Setup.ATTACH_WQ):
+        return _bad_wq_fd(errno.EINVAL, request)
+    if asked & abi.Setup.NO_MMAP:
+        return Diagnosis(
+            "bad-memory",
+            POSSIBLE,
+            f"{failed(errno.EINVAL)}: the memory given for NO_MMAP may not be page-aligned.",
+            "Give page-aligned addresses in cq_off.user_addr (rings) and sq_off.user_addr (SQEs).",
+        )
+    if request.try_all_but(0) != errno.EINVAL:
+        return None
+    culprits = [bit for bit in bits_of(asked) if request.try_all_but(bit) != errno.EINVAL]
+    if not culprits:
+        return None
+    names = " or ".join(map(flag_name, culprits))
+    return Diagnosis(
+        "flags-conflict",
+        LIKELY,
+        f"{failed(errno.EINVAL)}: this kernel ({facts.release()}) refuses {flag_names(asked)} together.",
+        f"Leave out {names}.",
+        (f"trial rings: EINVAL with all these flags, not without {names}",),
+    )
+
+
+def _refused_because_of(request: _Request, flag: int) -> bool:
+    return request.try_all_but(0) == errno.EINVAL and request.try_all_but(flag) != errno.EINVAL
+
+
+def _bad_wq_fd(errno_value: int, request: _Request) -> Diagnosis:
+    fd = "wq_fd" if request.wq_fd is None else f"wq_fd {request.wq_fd}"
+    kind = "an open ring with SQPOLL" if request.setup_flags & abi.Setup.SQPOLL else "an open ring"
+    return Diagnosis(
+        "bad-wq-fd",
+        CERTAIN,
+        f"{failed(errno_value)}: {fd}, whose workers ATTACH_WQ shares, is not {kind}.",
+        f"Give the fd of {kind}, or leave out ATTACH_WQ.",
+    )
+
+
+def _explain_refused_sqpoll(errno_value: int, request: _Request) -> Diagnosis:
+    """A plain ring can be made. SQPOLL is the one flag that asks for a privilege."""
+    if not request.setup_flags & abi.Setup.SQPOLL or request.try_all_but(abi.Setup.SQPOLL | abi.Setup.SQ_AFF) != 0:
+        return _unexplained(errno_value, request)
+    here = facts.release()
+    version = version_of(here)
+    evidence = ("a ring with the same parameters but without SQPOLL can be made",)
+    if errno_value == errno.EPERM and version is not None and version < (5, 13):
+        needs = "CAP_SYS_NICE" if version >= (5, 11) else "CAP_SYS_ADMIN"
+        return Diagnosis(
+            "sqpoll-privilege",
+            LIKELY,
+            f"{failed(errno_value)}: before Linux 5.13 SQPOLL needs {needs}, and this kernel is {here}.",
+            f"Leave out SQPOLL, or run with {needs} or on Linux 5.13 or later.",
+            evidence,
+        )
+    return Diagnosis(
+        "lsm",
+        LIKELY,
+        f"{failed(errno_value)}: a security module forbids this process to use SQPOLL.",
+        "Leave out SQPOLL, or allow it in that policy: as root, `dmesg | grep -i denied` shows which it is.",
+        evidence,
+    )
+
+
+def _einval(cause: str, why: str, fix: str, evidence: tuple[str, ...] = ()) -> Diagnosis:
+    return Diagnosis(cause, CERTAIN, f"{failed(errno.EINVAL)}: {why}", fix, evidence)
+
+
+def _unexplained(errno_value: int, request: _Request) -> Diagnosis:
+    asked = f"{request.entries} entries, flags {flag_names(request.setup_flags)}"
+    if request.cq_entries is not None:
+        asked += f", {request.cq_entries} CQ entries"
+    return Diagnosis(
+        "unknown",
+        POSSIBLE,
+        f"{failed(errno_value)} ({asked}; Linux {facts.release() or 'of unknown release'}), and the cause is not known.",
+        "Leave out flags one by one to find the one that matters." if request.setup_flags else "Try again.",
+    )
