@@ -45,17 +45,21 @@ buffer (x86 allows this as well): the thread goes to sleep on a queue that is no
 do not wake it. Nothing but a full fence orders a store before a later load.
 
 A system call is no fence: entering and leaving the kernel need not empty the store buffer.
-io_uring_enter with SQ_WAKEUP does wake correctly without one, because it takes the lock of the
-wait queue on which the thread lies down; it is the decision *not* to call that needs the fence.
+io_uring_enter with SQ_WAKEUP needs none, because it takes the lock of the wait queue that the
+thread joins before it looks at the tail; it is the decision *not* to call that needs the fence.
 membarrier(2) returns without a barrier when it takes the process for single-threaded.
 
 What the back-ends emit
 -----------------------
+`backend` is the first of these that the machine allows. `fence_backend` is libatomic or machine
+code in the same order, on x86-64 and s390x too, where the fence is all they are needed for.
+
 "tso"          x86-64, s390x. Loads stay in order, stores stay in order, and no store passes an
                earlier load: any aligned load is an acquire and any aligned store a release, if
                it is one instruction. It is: a memoryview of format "I" or "H" copies an item
                with a memcpy of 4 or 2 bytes (Objects/memoryobject.c), of which compilers make
-               a mov (x86-64) or llgf, llgh, st, sth (s390x). No bytecode can overtake another.
+               a mov (x86-64) or llgf, llgh, st, sth (s390x). The interpreter makes one such
+               access at a time, in program order.
 "libatomic"    __atomic_load_4 and its kin, which take the memory order as an argument.
 "machine code" The instructions of _MACHINE_CODE below, in an executable mapping.
 "none"         Plain accesses on a machine that needs more. aarch64 and ppc64 at least make
@@ -65,7 +69,7 @@ What the back-ends emit
 
                 load_acquire        store_release       full fence
     x86-64      mov                 mov                 lock or
-    s390x       l                   st                  bcr 15,0
+    s390x       llgf                st                  bcr 15,0
     aarch64     ldar                stlr                dmb ish
     ppc64le     lwz; lwsync         lwsync; stw         sync
     riscv64     lw; fence r,rw      fence rw,w; sw      fence rw,rw
