@@ -57,7 +57,7 @@ class _Documented:
 class Value(_Documented, IntEnum):
     """Base of the enums whose members exclude each other."""
 
-    def __new__(cls, value: int, since: str, man: str, kernel_name: str = "") -> Value:
+    def __new__(cls, value: int, since: str = "", man: str = "", kernel_name: str = "") -> Value:
         member = int.__new__(cls, value)
         member._value_ = value
         member.since, member.man, member._kernel_name = since, man, kernel_name
@@ -71,7 +71,7 @@ class Value(_Documented, IntEnum):
 class Flag(_Documented, IntFlag):
     """Base of the bit sets, whose members combine with `|`."""
 
-    def __new__(cls, value: int, since: str, man: str, kernel_name: str = "") -> Flag:
+    def __new__(cls, value: int, since: str = "", man: str = "", kernel_name: str = "") -> Flag:
         member = int.__new__(cls, value)
         member._value_ = value
         member.since, member.man, member._kernel_name = since, man, kernel_name
