@@ -28,6 +28,7 @@ LAYERS = (
     ("diagnosis",),
     ("register",),
     ("buffers",),
+    ("files",),
     ("inflight",),
     ("ring", "operations"),
     ("capability",),
@@ -118,7 +119,7 @@ def refusal(module: str, name: str) -> str | None:
                 return f"{name} is below the public surface"
             return None
         if used not in RANK or used == "__init__":
-            return f"{name} is a name of the package itself: import it from its module"
+            return f"{name} is in no module that LAYERS knows"
         if RANK[used] > RANK[own]:
             return f"{used} is a layer above {own}"
         if used != own and used not in ONLY.get(own, RANK):
