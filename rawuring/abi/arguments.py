@@ -125,6 +125,7 @@ class ZcrxCtrl(Value, prefix="ZCRX_CTRL_"):
     FLUSH_RQ = 0, "6.19", "io_uring_register_zcrx_ctrl(3)"
     EXPORT = 1, "6.19", "io_uring_register_zcrx_ctrl(3)"
     ARM_EVENT = 2, "7.2", "io_uring_register_zcrx_ctrl(3)"
+    ADD_AREA = 3, "7.3", "io_uring_register_zcrx_ctrl(3)"
 
 
 class ZcrxEvent(Value, prefix="ZCRX_EVENT_"):

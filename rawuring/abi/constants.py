@@ -297,7 +297,7 @@ class BlockOp(Value, prefix="BLOCK_URING_CMD_"):
     """`sqe.cmd_op` of URING_CMD on a block device: _IO(0x12, n)."""
 
     DISCARD = 0x1200, "6.12", "io_uring_prep_cmd_discard(3)"
-    ZONE_RESET_ALL = 0x1201, "7.1", "io_uring_prep_cmd_zone_reset_all(3)"
+    ZONE_RESET_ALL = 0x1201, "7.3", "io_uring_prep_cmd_zone_reset_all(3)"
 
 
 # `sqe.file_index`: the kernel picks a free slot of the file table (5.19).

@@ -45,8 +45,9 @@ __all__ = [
     "IO_URING_TASK_RESTRICTION", "IO_URING_ZCRX_AREA_REG", "IO_URING_ZCRX_CQE",
     "IO_URING_ZCRX_IFQ_REG", "IO_URING_ZCRX_OFFSETS", "IO_URING_ZCRX_RQE", "KERNEL_TIMESPEC",
     "LAYOUTS", "MSGHDR", "OPEN_HOW", "SIGINFO", "SOCKADDR_IN", "SOCKADDR_IN6", "SOCKADDR_STORAGE",
-    "SOCKADDR_UN", "SOCK_FILTER", "STATX", "STATX_TIMESTAMP", "ZCRX_CTRL", "ZCRX_CTRL_ARM_EVENT",
-    "ZCRX_CTRL_EXPORT", "ZCRX_CTRL_FLUSH_RQ", "ZCRX_EVENT_DESC", "ZCRX_STATS", "Field", "Layout",
+    "SOCKADDR_UN", "SOCK_FILTER", "STATX", "STATX_TIMESTAMP", "ZCRX_CTRL", "ZCRX_CTRL_ADD_AREA",
+    "ZCRX_CTRL_ARM_EVENT", "ZCRX_CTRL_EXPORT", "ZCRX_CTRL_FLUSH_RQ", "ZCRX_EVENT_DESC",
+    "ZCRX_STATS", "Field", "Layout",
 ]
 
 _INTEGERS: Final = {
@@ -299,11 +300,11 @@ IO_URING_BUF_REG: Final = Layout(
     "ring_addr@0:8 ring_entries@8:4 bgid@12:2 flags@14:2 min_left@16:4 resv@20:20",
 )
 IO_URING_BUF_STATUS: Final = Layout("io_uring_buf_status", 40, 4, "buf_group@0:4 head@4:4 resv@8:32")
-# `opcode` and `op_param` are new in 6.13, reserved before.
+# `opcode` and `op_param` are new in 6.13: reserved before, as a u64 with its alignment.
 IO_URING_NAPI: Final = Layout(
     "io_uring_napi",
     16,
-    8,
+    4,
     "busy_poll_to@0:4 prefer_busy_poll@4:1 opcode@5:1 pad@6:2b op_param@8:4 resv@12:4",
 )
 IO_URING_SYNC_CANCEL_REG: Final = Layout(
@@ -374,14 +375,16 @@ ZCRX_EVENT_DESC: Final = Layout(
 ZCRX_CTRL_FLUSH_RQ: Final = Layout("zcrx_ctrl_flush_rq", 48, 8, "__resv@0:48")
 ZCRX_CTRL_EXPORT: Final = Layout("zcrx_ctrl_export", 48, 4, "zcrx_fd@0:4 __resv1@4:44")
 ZCRX_CTRL_ARM_EVENT: Final = Layout("zcrx_ctrl_arm_event", 48, 4, "event_type@0:4 __resv@4:44")
+ZCRX_CTRL_ADD_AREA: Final = Layout("zcrx_ctrl_add_area", 48, 8, "area_ptr@0:8 __resv@8:40")
 ZCRX_CTRL: Final = Layout(
     "zcrx_ctrl",
     72,
     8,
-    "zcrx_id@0:4 op@4:4 __resv@8:16 zc_export@24:48 |zc_flush@24:48 |zc_arm_event@24:48",
+    "zcrx_id@0:4 op@4:4 __resv@8:16 zc_export@24:48 |zc_flush@24:48 |zc_arm_event@24:48 |zc_area@24:48",
     zc_export=ZCRX_CTRL_EXPORT,
     zc_flush=ZCRX_CTRL_FLUSH_RQ,
     zc_arm_event=ZCRX_CTRL_ARM_EVENT,
+    zc_area=ZCRX_CTRL_ADD_AREA,
 )
 
 # -- BPF filters.
