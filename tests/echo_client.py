@@ -1,0 +1,237 @@
+"""A client for the echo servers on plain sockets and threads, and the server as a child process.
+
+Imports the standard library only: what checks the server shares nothing with it. Every byte that comes back is
+compared. Every wait is bounded by HANG.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+HANG = 60
+"""Seconds after which a test gives up; nothing is measured by it."""
+
+NOISE = random.Random(1).randbytes(1 << 20)
+
+T = TypeVar("T")
+
+
+# ---------------------------------------------------------------------------------------------------------- the server
+
+
+class EchoProcess:
+    """A running `python -m echo`, on a free port unless `port` says otherwise."""
+
+    def __init__(self, *options: str, port: int = 0, descriptors: int | None = None) -> None:
+        command = [sys.executable, "-W", "error", "-m", "echo", str(port), *options]
+        if descriptors is not None:
+            command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors), *command]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.pid = self.process.pid
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline()
+        if not self.first_line:
+            self.ended = self.process.communicate(timeout=HANG)
+            raise AssertionError(f"the server ended with {self.process.returncode}: {self.ended[1]}")
+        self.port = int(self.first_line.split(", ")[0].rpartition(":")[2])
+        self.fds = self.nfds()
+
+    def __enter__(self) -> EchoProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> str:
+        """End it by a signal, require that it ended well, and return what it printed after the first line."""
+        self.process.send_signal(signum)
+        return self.wait()
+
+    def wait(self) -> str:
+        """Require that it ends well by itself."""
+        output, errors = self.process.communicate(timeout=HANG)
+        assert (self.process.returncode, errors) == (0, "")
+        return output
+
+    def nfds(self) -> int:
+        """How many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident_nbytes(self) -> int:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def cpu_seconds(self) -> float:
+        """The processor time it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self) -> None:
+        """Require that every connection's descriptor is given back."""
+        until(lambda: self.nfds() <= self.fds, f"{self.fds} descriptors at the start of the server")
+
+
+def run_echo(*arguments: str) -> tuple[int, str, str]:
+    """Run `python -m echo` to its end: exit status, output, errors."""
+    command = [sys.executable, "-W", "error", "-m", "echo", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG)
+    return done.returncode, done.stdout, done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------- the client
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that will be so soon."""
+    end = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < end, f"waited {HANG} s for {what}"
+        time.sleep(0.01)
+
+
+def connect(port: int, host: str = "127.0.0.1", *, receive_nbytes: int | None = None) -> socket.socket:
+    """A connection, with a small receive buffer if it is to be a slow reader."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if receive_nbytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_nbytes)
+    # The kernel's own timeouts: with settimeout() the interpreter polls before each receive and send.
+    for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(HANG), 0))
+    try:
+        sock.connect((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+@contextlib.contextmanager
+def connections(port: int, number: int) -> Iterator[list[socket.socket]]:
+    """That many connections, closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(connect(port)) for _ in range(number)]
+
+
+def reset(sock: socket.socket) -> None:
+    """Close so that the peer gets a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def message(connection: int, number: int, nbytes: int) -> bytes:
+    """Bytes that another connection, or another message, does not have."""
+    start = (connection * 7919 + number * 104_729) % (len(NOISE) - nbytes)
+    return NOISE[start : start + nbytes]
+
+
+def receive(sock: socket.socket, nbytes: int) -> bytes:
+    """Exactly so many bytes, fewer only if the peer has ended."""
+    data = sock.recv(nbytes)
+    while data and len(data) < nbytes:
+        more = sock.recv(nbytes - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def expect(sock: socket.socket, data: bytes) -> None:
+    """Require that just these bytes come next."""
+    received = receive(sock, len(data))
+    assert received == data, f"{len(received)} of {len(data)} bytes came back, or others than were sent"
+
+
+def expect_end(sock: socket.socket) -> None:
+    """Require that the peer has ended, without a byte more."""
+    assert sock.recv(1) == b""
+
+
+def echo(sock: socket.socket, data: bytes) -> None:
+    """Send, and require the same back."""
+    sock.sendall(data)
+    expect(sock, data)
+
+
+def in_threads(function: Callable[[T], object], arguments: Iterable[T], nthreads: int) -> None:
+    """Call the function with each argument; the first exception of any of them is ours."""
+    with ThreadPoolExecutor(nthreads) as executor:
+        for _ in executor.map(function, arguments):
+            pass
+
+
+def rounds(port: int, nconnections: int, nmessages: int, nbytes: int, *, nthreads: int = 2) -> None:
+    """Each connection sends a message when it has its last one back. A thread cares for several connections."""
+
+    def one_thread(keys: Sequence[int]) -> None:
+        with connections(port, len(keys)) as socks:
+            pairs = list(zip(keys, socks, strict=True))
+            for number in range(nmessages):
+                for key, sock in pairs:
+                    sock.sendall(message(key, number, nbytes))
+                for key, sock in pairs:
+                    expect(sock, message(key, number, nbytes))
+
+    nthreads = min(nthreads, nconnections)
+    in_threads(one_thread, [range(first, nconnections, nthreads) for first in range(nthreads)], nthreads)
+
+
+def stream(sock: socket.socket, nbytes: int) -> None:
+    """Send without waiting for answers, end our side, and require the same bytes back and then the end."""
+
+    def send() -> None:
+        for start in range(0, nbytes, len(NOISE)):
+            sock.sendall(NOISE[: nbytes - start])
+        sock.shutdown(socket.SHUT_WR)
+
+    with ThreadPoolExecutor(1) as executor:
+        sending = executor.submit(send)
+        expected = memoryview(NOISE + NOISE)
+        start = 0
+        while data := sock.recv(1 << 18):
+            at = start % len(NOISE)
+            assert data == bytes(expected[at : at + len(data)]), f"other bytes than were sent within {len(data)} after {start}"
+            start += len(data)
+        sending.result()
+    assert start == nbytes
+
+
+def push_until_blocked(sock: socket.socket) -> int:
+    """Send and never receive, until for a while the socket takes nothing more; how many bytes it took."""
+    sock.setblocking(False)
+    nbytes = 0
+    while select.select([], [sock], [], 0.2)[1]:
+        with contextlib.suppress(BlockingIOError):
+            at = nbytes % len(NOISE)
+            nbytes += sock.send(NOISE[at : at + 65536])
+    sock.setblocking(True)
+    return nbytes
+
+
+def expect_noise(sock: socket.socket, nbytes: int) -> None:
+    """Require what push_until_blocked has sent."""
+    start = 0
+    while start < nbytes:
+        at = start % len(NOISE)
+        data = sock.recv(min(nbytes - start, len(NOISE) - at))
+        assert data == NOISE[at : at + len(data)] != b""
+        start += len(data)
