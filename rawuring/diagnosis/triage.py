@@ -149,17 +149,8 @@ def _refused_by_policy(facts: Facts) -> Diagnosis:
     if facts.setup_errno == errno.EPERM:
         if facts.sysctl_denies:
             return _denied_by_sysctl(facts, CERTAIN)
-        if facts.sysctl_denies is None and facts.disabled is not None:
-            return _denied_by_sysctl(facts, LIKELY)
-        if facts.sysctl_denies is None or facts.seccomp is None:
-            return _diagnose(
-                facts,
-                "policy",
-                POSSIBLE,
-                "a policy forbids this process to make a ring; /proc does not show whether it is the sysctl "
-                "kernel.io_uring_disabled, a seccomp filter or a security module.",
-                "Look at `sysctl kernel.io_uring_disabled` on the host (0 allows everybody), then at `dmesg`.",
-            )
+        if facts.sysctl_denies is None:
+            return _denied_by_sysctl(facts, LIKELY) if facts.disabled is not None else _denied_by_something(facts)
         if facts.seccomp == 2:
             why = f"a seccomp filter{_whose(facts)} refuses io_uring_setup (kernel.io_uring_disabled allows it)."
             return _diagnose(facts, "seccomp", LIKELY, why, _seccomp_fix(facts))
@@ -188,24 +179,42 @@ def _denied_by_sysctl(facts: Facts, confidence: str) -> Diagnosis:
 
 
 def _denied_by_module(facts: Facts) -> Diagnosis:
-    module = next((name for name in ("selinux", "apparmor", "smack", "bpf") if name in facts.modules), None)
-    certain_enough = facts.seccomp == 0 or (module == "selinux" and facts.setup_errno == errno.EACCES)
-    fix = (
-        "As root: `ausearch -m AVC -ts recent` shows the denial, and `audit2allow` makes a rule of it."
-        if module == "selinux"
-        else "As root: `dmesg | grep -i denied` shows the denial; allow io_uring to this program in that policy."
+    """The sysctl allows it. What is left is a security module, or a filter, if there is one."""
+    answer = facts.trial_errno if facts.setup_errno == errno.EFAULT else facts.setup_errno
+    selinux = "selinux" in facts.modules and answer == errno.EACCES
+    if facts.seccomp != 0 and not selinux:
+        return _denied_by_something(facts)
+    if selinux:
+        which = " (probably SELinux)"
+        fix = "As root: `ausearch -m AVC -ts recent` shows the denial, and `audit2allow` makes a rule of it."
+    else:
+        which = f" (there are {', '.join(facts.modules)})" if facts.modules else ""
+        fix = "As root: `dmesg | grep -i denied` shows the denial; allow io_uring to this program in that policy."
+    return _diagnose(facts, "lsm", LIKELY, f"a security module{which} forbids this process to make a ring.", fix)
+
+
+def _denied_by_something(facts: Facts) -> Diagnosis:
+    suspects = ["a security module"]
+    if facts.sysctl_denies is None:
+        suspects.insert(0, "the sysctl kernel.io_uring_disabled")
+    if facts.seccomp != 0:
+        suspects.insert(0, f"a seccomp filter{_whose(facts)}")
+    return _diagnose(
+        facts,
+        "policy",
+        POSSIBLE,
+        f"a policy forbids this process to make a ring, {' or '.join(suspects)}: it does not show from here which.",
+        "On the host, look at `sysctl kernel.io_uring_disabled` (0 allows everybody) and, as root, at "
+        "`dmesg | grep -i denied`; try without the container's seccomp profile.",
     )
-    which = f" (probably {module})" if module else ""
-    why = f"a security module{which} forbids this process to make a ring."
-    return _diagnose(facts, "lsm", LIKELY if certain_enough else POSSIBLE, why, fix)
 
 
 def _undecided(facts: Facts) -> Diagnosis:
     """Not all three answers are there: what the rest makes possible, and no more."""
-    seen = facts.observed_errno
-    if seen in (None, errno.EPERM) and facts.sysctl_denies:
+    seen = {facts.observed_errno, facts.setup_errno} - {None}
+    if seen <= {errno.EPERM} and facts.sysctl_denies:
         return _denied_by_sysctl(facts, LIKELY)
-    if seen in (errno.EPERM, errno.ENOSYS) and facts.seccomp == 2:
+    if facts.seccomp == 2 and seen & {errno.EPERM, errno.ENOSYS}:
         why = f"a seccomp filter{_whose(facts)} may refuse io_uring's system calls."
         return _diagnose(facts, "seccomp", POSSIBLE, why, _seccomp_fix(facts))
     how = "was ended by a signal" if facts.killed_by is not None else "could not be started or did not answer"
