@@ -72,7 +72,7 @@ def test_after_the_end_of_input_the_queue_still_goes_out() -> None:
     connection.end_of_input()
     assert (connection.state, connection.reading) == (FINISHING, False)
     assert not connection.finished()
-    connection.sent(3)
+    connection.sent(len(connection.head()))
     assert connection.finished()
     assert not connection.reading
 
