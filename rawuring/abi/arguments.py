@@ -155,7 +155,7 @@ class BpfFilter(Flag, prefix="IO_URING_BPF_FILTER_"):
     """`io_uring_bpf_filter.flags`."""
 
     DENY_REST = 1 << 0, "7.0", "io_uring_register_bpf_filter(3)"
-    SZ_STRICT = 1 << 1, "7.1", "io_uring_register_bpf_filter(3)"
+    SZ_STRICT = 1 << 1, "7.0", "io_uring_register_bpf_filter(3)"
 
 
 class RegWait(Flag, prefix="IORING_REG_WAIT_"):

@@ -173,7 +173,7 @@ class Nop(Flag, prefix="IORING_NOP_"):
     FILE = 1 << 1, "6.13", "io_uring_prep_nop(3)"
     FIXED_FILE = 1 << 2, "6.13", "io_uring_prep_nop(3)"
     FIXED_BUFFER = 1 << 3, "6.13", "io_uring_prep_nop(3)"
-    TW = 1 << 4, "6.16", "io_uring_prep_nop(3)"
+    TW = 1 << 4, "6.17", "io_uring_prep_nop(3)"
     CQE32 = 1 << 5, "6.18", "io_uring_prep_nop(3)"
 
 
