@@ -1,6 +1,7 @@
 """The ABI tables: against a C compiler and the system's headers, and against literals typed in here.
 
-Nothing here talks to io_uring.
+Nothing here talks to io_uring. To compare with other headers than the system's, set
+RAWURING_TEST_CFLAGS to an option such as -I/path/to/include.
 """
 
 from __future__ import annotations
