@@ -394,6 +394,47 @@ def test_layouts_by_hand() -> None:
     assert abi.IO_URING_CQE.unpack(cqe) == {"user_data": 9, "res": -104, "flags": 0x30001}
 
 
+@pytest.mark.parametrize(
+    ("layout", "declaration"),
+    [
+        (abi.IO_URING_REG_WAIT, "ts.tv_sec:q ts.tv_nsec:q min_wait_usec:I flags:I sigmask:Q sigmask_sz:I"),
+        (abi.IO_URING_REGION_DESC, "user_addr:Q size:Q flags:I id:I mmap_offset:Q"),
+        (abi.IO_URING_MEM_REGION_REG, "region_uptr:Q flags:Q"),
+        (abi.IO_URING_BUF_REG, "ring_addr:Q ring_entries:I bgid:H flags:H min_left:I"),
+        (abi.IO_URING_BUF_STATUS, "buf_group:I head:I"),
+        (abi.IO_URING_NAPI, "busy_poll_to:I prefer_busy_poll:B opcode:B pad:2s op_param:I"),
+        (abi.IO_URING_CLOCK_REGISTER, "clockid:I"),
+        (abi.IO_URING_CLONE_BUFFERS, "src_fd:I flags:I src_off:I dst_off:I nr:I"),
+        (abi.IO_URING_TASK_RESTRICTION, "flags:H nr_res:H"),
+        (abi.IO_URING_ATTR_PI, "flags:H app_tag:H len:I addr:Q seed:Q"),
+        (abi.IO_TIMESPEC, "tv_sec:Q tv_nsec:Q"),
+        (abi.IO_URING_QUERY_HDR, "next_entry:Q query_data:Q query_op:I size:I result:i"),
+        (
+            abi.IO_URING_QUERY_OPCODE,
+            "nr_request_opcodes:I nr_register_opcodes:I feature_flags:Q ring_setup_flags:Q enter_flags:Q sqe_flags:Q"
+            " nr_query_opcodes:I",
+        ),
+        (
+            abi.IO_URING_ZCRX_IFQ_REG,
+            "if_idx:I if_rxq:I rq_entries:I flags:I area_ptr:Q region_ptr:Q offsets.head:I offsets.tail:I"
+            " offsets.rqes:I offsets.__resv2:I offsets.__resv:16s zcrx_id:I rx_buf_len:I event_desc:Q",
+        ),
+        (abi.IO_URING_BPF, "cmd_type:H cmd_flags:H resv:I filter.opcode:I filter.flags:I filter.filter_len:I"),
+    ],
+    ids=lambda value: value.name if isinstance(value, abi.Layout) else "",
+)
+def test_structs_newer_than_old_headers(layout: abi.Layout, declaration: str) -> None:
+    """The members in C order with their types: the compiler's rules, by struct.calcsize, place them."""
+    before = ""
+    for item in declaration.split():
+        name, _, kind = item.partition(":")
+        nbytes = struct.calcsize(kind)
+        field = layout.fields[name]
+        assert (field.offset, field.nbytes) == (struct.calcsize(before + kind) - nbytes, nbytes), name
+        assert field.signed == (None if kind.endswith("s") else kind.islower()), name
+        before += kind
+
+
 def test_offsets_of_a_ring_from_its_params() -> None:
     params = bytearray(120)
     params[40:80] = b"".join(number(value, 4) for value in (0, 4, 16, 24, 36, 32, 320, 0)) + number(0x1000, 8)
