@@ -1,0 +1,178 @@
+"""The completion queue: taking CQEs out of shared memory.
+
+May import abi, errors, atomics and mmap_ring. It never makes a system call: whether the
+kernel has completions that it has not posted yet is told by `needs_enter`.
+
+A CQE is 16 bytes: user_data u64, res s32, flags u32. The kernel writes CQEs, then moves the
+tail; we read the tail (acquire), copy the CQEs out, then move the head (release), which gives
+the slots back. Nothing that `drain()` returned refers to shared memory.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from . import abi
+from .errors import RawuringError
+from .mmap_ring import RingMemory
+
+U32 = 0xFFFF_FFFF
+
+Cqe = tuple[int, int, int]  # user_data, res, cqe_flags
+Cqe32 = tuple[int, int, int, int, int]  # and big_cqe[0], big_cqe[1]
+
+_CQE = Struct("=QiI")
+_CQE32 = Struct("=QiI16x")
+_CQE32_BIG = Struct("=QiIQQ")
+_SLOT_NBYTES = abi.IO_URING_CQE.nbytes
+assert _CQE.size == _SLOT_NBYTES
+
+_CQ_OVERFLOW = int(abi.SqRingFlag.CQ_OVERFLOW)
+_PENDING = int(abi.SqRingFlag.CQ_OVERFLOW | abi.SqRingFlag.TASKRUN)
+_EVENTFD_DISABLED = int(abi.CqRingFlag.EVENTFD_DISABLED)
+_F_SKIP = int(abi.CqeFlag.SKIP)
+_F_32 = int(abi.CqeFlag.F_32)
+
+
+class CompletionQueue:
+    """The CQ of one ring."""
+
+    __slots__ = ("_memory", "_cqes", "_head", "_mask", "_unpack", "_big", "_mixed", "_hidden_work", "_closed")
+
+    def __init__(self, memory: RingMemory, setup_flags: int = 0) -> None:
+        self._memory = memory
+        self._cqes = memory.cqes
+        self._mask = memory.cq_entries - 1
+        self._head = memory.cq_head.load()
+        self._big = bool(setup_flags & abi.Setup.CQE32)
+        self._mixed = bool(setup_flags & abi.Setup.CQE_MIXED)
+        self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
+        # A DEFER_TASKRUN ring posts only inside an enter with GETEVENTS; only with TASKRUN_FLAG
+        # does it say when that is worth while.
+        self._hidden_work = bool(setup_flags & abi.Setup.DEFER_TASKRUN and not setup_flags & abi.Setup.TASKRUN_FLAG)
+        self._closed: RawuringError | None = None
+
+    @property
+    def entries(self) -> int:
+        """How many slots there are: a power of two."""
+        return self._mask + 1
+
+    @property
+    def ready(self) -> int:
+        """How many slots hold CQEs to take now (with CQE_MIXED a large CQE fills two)."""
+        self._check_open()
+        return (self._memory.cq_tail.load_acquire() - self._head) & U32
+
+    @property
+    def overflowed(self) -> bool:
+        """Does the kernel hold completions back because the CQ was full? An enter with GETEVENTS posts them."""
+        self._check_open()
+        return bool(self._memory.sq_flags.load() & _CQ_OVERFLOW)
+
+    @property
+    def lost(self) -> int:
+        """How many completions the kernel had no memory for. Anything but 0 is a defect that cannot be mended."""
+        self._check_open()
+        return self._memory.cq_overflow.load()
+
+    @property
+    def needs_enter(self) -> bool:
+        """Could an enter with GETEVENTS post completions that are not in the queue yet?
+
+        True after overflow, with pending task work (Setup.TASKRUN_FLAG), and always on a
+        DEFER_TASKRUN ring without TASKRUN_FLAG, which does not tell.
+        """
+        self._check_open()
+        return self._hidden_work or bool(self._memory.sq_flags.load() & _PENDING)
+
+    def drain(self) -> list[Cqe]:
+        """Take every CQE that is there: (user_data, res, cqe_flags), in the order they were posted.
+
+        The list is all yours: the slots are given back before it is returned. On rings with
+        32-byte CQEs the second half is left out: see `drain32`.
+        """
+        batch, head = self.peek()
+        self.advance_to(head)
+        return batch
+
+    def peek(self) -> tuple[list[Cqe], int]:
+        """Copy what is there without taking it. Returns the CQEs and the head that takes them all.
+
+        `peek()` then `advance_to(head)` is `drain()` in two steps, for those who must have the
+        batch in safe hands before its slots are given back.
+        """
+        tail = self._memory.cq_tail.load_acquire()
+        head = self._head
+        count = (tail - head) & U32
+        if not count:
+            return [], head
+        if self._mixed:
+            return [(user_data, res, cqe_flags) for user_data, res, cqe_flags, _, _ in self._walk_mixed(count)], tail
+        start = head & self._mask
+        beyond = start + count - self._mask - 1
+        nbytes = self._memory.cqe_nbytes
+        if beyond <= 0:
+            return list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes])), tail
+        # It wraps: the rest lies at the start of the array.
+        batch = list(self._unpack(self._cqes[start * nbytes :]))
+        batch += self._unpack(self._cqes[: beyond * nbytes])
+        return batch, tail
+
+    def advance_to(self, head: int) -> None:
+        """Give every slot before `head` back to the kernel."""
+        self._memory.cq_head.store_release(head)
+        self._head = head
+
+    def drain32(self) -> list[Cqe32]:
+        """Like `drain`, with big_cqe[0] and big_cqe[1]: (user_data, res, cqe_flags, big0, big1).
+
+        For rings with Setup.CQE32 or Setup.CQE_MIXED, where a 16-byte CQE has big0 == big1 == 0.
+        """
+        tail = self._memory.cq_tail.load_acquire()
+        count = (tail - self._head) & U32
+        if self._mixed:
+            batch = self._walk_mixed(count)
+        elif self._big:
+            slots = ((self._head + i) & self._mask for i in range(count))
+            batch = [_CQE32_BIG.unpack_from(self._cqes, slot * 32) for slot in slots]
+        else:
+            raise RawuringError("this ring has 16-byte CQEs: ask for Setup.CQE32 or Setup.CQE_MIXED, or use drain()")
+        self.advance_to(tail)
+        return batch
+
+    def eventfd_enabled(self, enabled: bool) -> None:
+        """Let completions signal the registered eventfd, or not (for the next ones).
+
+        Since      Linux 5.8            Man   io_uring_cq_eventfd_toggle(3)
+        """
+        self._check_open()
+        word = self._memory.cq_flags
+        if word is None:
+            raise RawuringError("this kernel cannot switch the eventfd off: unregister it instead (Linux 5.8 can)")
+        bits = word.load()
+        word.store(bits & ~_EVENTFD_DISABLED if enabled else bits | _EVENTFD_DISABLED)
+
+    def close(self, reason: RawuringError) -> None:
+        """Refuse every later use with `reason`. Touches no shared memory."""
+        self._closed = reason
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
+    def _walk_mixed(self, count: int) -> list[Cqe32]:
+        # Setup.CQE_MIXED: 16-byte slots; F_32 marks a CQE of two slots, which never wraps: the
+        # kernel posts a filler marked F_SKIP instead.
+        batch: list[Cqe32] = []
+        done = 0
+        while done < count:
+            at = ((self._head + done) & self._mask) * _SLOT_NBYTES
+            user_data, res, cqe_flags = _CQE.unpack_from(self._cqes, at)
+            if cqe_flags & _F_32:
+                batch.append(_CQE32_BIG.unpack_from(self._cqes, at))
+                done += 2
+            else:
+                if not cqe_flags & _F_SKIP:
+                    batch.append((user_data, res, cqe_flags, 0, 0))
+                done += 1
+        return batch

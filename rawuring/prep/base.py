@@ -1,0 +1,89 @@
+"""What every encoder stands on: the slots of the SQ and the layout of an SQE.
+
+May import abi. Never makes a system call.
+
+How an SQE is written
+    One `Struct.pack_into` writes all 64 bytes: what a request does not use is zero, and
+    nothing of the SQE that lay in the slot before survives. That is the fast way in Python,
+    and it rules out the half-initialised SQE.
+
+    The slot is taken by the last statement, `self._tail = tail + 1`. Whatever stops an
+    encoder before it (a value that does not fit its field raises `struct.error`, a signal
+    handler may raise anything) leaves the queue as it was.
+
+    `tail` counts up without limit here; it becomes the kernel's free-running u32 when it is
+    published. The encoders of the requests that programs make by the million repeat the four
+    lines around `pack_into`, since a call into a shared helper costs as much as the rest; all
+    others go through `_encode`.
+
+The keyword arguments that encoders share
+    user_data    u64, comes back in the CQE. Keep it below 2**63: the upper half belongs to
+                 the owned layer, so that both can share a ring.
+    sqe_flags    SqeFlag bits: FIXED_FILE, IO_LINK, ASYNC, BUFFER_SELECT, ...
+    ioprio       the 16-bit field of that name: an I/O priority for files, RecvSend or Accept
+                 bits for sockets
+    buf_group    group to take a buffer from, with SqeFlag.BUFFER_SELECT
+    personality  credentials from `register_personality`; 0 for the submitter's own
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from .. import abi
+
+# struct io_uring_sqe, field by field:
+#   opcode flags ioprio fd | off | addr | len op_flags | user_data | buf personality file_index | addr3 | pad2
+# "=" is the machine's byte order without padding of its own; `x` is a byte that is zeroed.
+SQE = Struct("=BBHiQQIIQHHIQ8x")
+NOP = Struct("=BBHi16xIIQH22x")  # no off, no addr
+FILE_IO = Struct("=BBHiqQIIQHH20x")  # off is signed: -1 is the file position
+SOCKET_IO = Struct("=BBHi8xQIIQHH20x")  # no off
+
+assert SQE.size == NOP.size == FILE_IO.size == SOCKET_IO.size == abi.IO_URING_SQE.nbytes
+
+U32 = 0xFFFF_FFFF
+U64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Encoder:
+    """Slots of the SQ, and the encoder that can write any SQE."""
+
+    __slots__ = ("_sqes", "_tail", "_limit", "_mask", "_shift")
+
+    _sqes: memoryview  # the SQE array
+    _tail: int  # counts every SQE ever written
+    _limit: int  # the tail at which no slot was free when the head was last read
+    _mask: int  # entries - 1
+    _shift: int  # 6, or 7 with Setup.SQE128: log2 of an SQE's bytes
+
+    def _make_room(self) -> None:
+        """Raise `_limit` above `_tail`, or raise an exception that says why not."""
+        raise NotImplementedError
+
+    def _encode(
+        self,
+        opcode: int,
+        fd: int,
+        off: int,
+        addr: int,
+        nbytes: int,
+        op_flags: int,
+        user_data: int,
+        sqe_flags: int,
+        *,
+        ioprio: int = 0,
+        buf: int = 0,
+        personality: int = 0,
+        file_index: int = 0,
+        addr3: int = 0,
+    ) -> None:
+        """Write any SQE: the parameters are the fields of struct io_uring_sqe in their order."""
+        tail = self._tail
+        if tail == self._limit:
+            self._make_room()
+        SQE.pack_into(
+            self._sqes, (tail & self._mask) << self._shift, opcode, sqe_flags, ioprio, fd, off, addr,
+            nbytes, op_flags, user_data, buf, personality, file_index, addr3,
+        )  # fmt: skip
+        self._tail = tail + 1

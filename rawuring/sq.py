@@ -1,0 +1,147 @@
+"""The submission queue: which slots are free, and when the kernel gets to see them.
+
+May import abi, errors, atomics, mmap_ring and prep. It never makes a system call and never
+holds a reference to memory behind an address.
+
+Three positions, all counting SQEs from the start of the ring:
+
+    head       the kernel has consumed every SQE before it; the kernel moves it
+    published  the value of the shared tail: the kernel may consume up to here
+    tail       ours alone: SQEs between `published` and `tail` are written and not yet visible
+
+`prep_*` moves `tail`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread)
+moves `head`. The kernel's head and tail are free-running u32: they wrap at 2**32, and the
+slot of a position is its low bits. Ours count on without limit and are cut to 32 bits where
+they meet the kernel's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from . import abi, atomics
+from .errors import RawuringError, SubmissionQueueFullError
+from .mmap_ring import RingMemory
+from .prep import BufferPreps, FilePreps, SocketPreps, WaitingPreps
+from .prep.base import U32
+
+_NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
+_FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
+_USER_DATA_OFFSET = abi.IO_URING_SQE.fields["user_data"].offset
+_IO_LINK = int(abi.SqeFlag.IO_LINK)
+
+
+class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
+    """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
+
+    __slots__ = ("_memory", "_published", "_sqpoll", "_closed")
+
+    def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
+        self._memory = memory
+        self._sqpoll = sqpoll
+        self._closed: RawuringError | None = None
+        self._sqes = memory.sqes
+        self._mask = memory.sq_entries - 1
+        self._shift = memory.sqe_nbytes.bit_length() - 1
+        self._tail = self._published = self._limit = memory.sq_tail.load()
+
+    @property
+    def entries(self) -> int:
+        """How many SQEs fit: a power of two."""
+        return self._mask + 1
+
+    @property
+    def tail(self) -> int:
+        """How many SQEs were ever written (position of the next)."""
+        return self._tail
+
+    @property
+    def ready(self) -> int:
+        """How many SQEs were written and not yet consumed by the kernel."""
+        self._check_open()
+        return (self._tail - self._head()) & U32
+
+    @property
+    def space_left(self) -> int:
+        """How many SQEs can be written before the queue is full."""
+        return self.entries - self.ready
+
+    @property
+    def dropped(self) -> int:
+        """How many SQEs the kernel refused for a bad index in the SQ array: always 0 here."""
+        self._check_open()
+        return self._memory.sq_dropped.load()
+
+    def flush(self) -> int:
+        """Publish what was written. Returns how many SQEs the kernel has not consumed yet.
+
+        This is the point of no return: with SQPOLL the kernel may start at once.
+        """
+        tail = self._tail
+        if tail != self._published:
+            if self._sqpoll:
+                # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be
+                # visible before it.
+                self._memory.sq_tail.store_release(tail & U32)
+            else:
+                # Nobody looks before our io_uring_enter, and it runs in this thread.
+                self._memory.sq_tail.store(tail & U32)
+            self._published = tail
+        return (tail - self._head()) & U32
+
+    def needs_wakeup(self) -> bool:
+        """After a flush on an SQPOLL ring: does the SQ thread sleep, so that it must be woken?
+
+        The thread sets NEED_WAKEUP, then looks at the tail once more, then sleeps. We store the
+        tail, then look at NEED_WAKEUP. Either side must see the other's store, and that takes a
+        full fence between store and load on every architecture, x86 included: a store may wait
+        in the store buffer while a later load is answered. Without it both can miss each other,
+        and the requests lie there until something else wakes the thread.
+        """
+        atomics.full_fence()
+        return bool(self._memory.sq_flags.load() & _NEED_WAKEUP)
+
+    def unlink_last(self) -> None:
+        """Take IO_LINK off the SQE written last, which ends a chain there. It must not be published yet."""
+        if self._tail == self._published:
+            raise RawuringError("the last SQE is already published: end the chain before submitting it")
+        at = (((self._tail - 1) & self._mask) << self._shift) + _FLAGS_OFFSET
+        self._sqes[at] &= ~_IO_LINK
+
+    def last_user_data(self) -> int:
+        """The user_data of the SQE written last."""
+        at = (((self._tail - 1) & self._mask) << self._shift) + _USER_DATA_OFFSET
+        return int.from_bytes(self._sqes[at : at + 8], sys.byteorder)
+
+    def discard(self) -> list[int]:
+        """Take back what was written and not published. Returns the user_data of each SQE."""
+        user_data = []
+        while self._tail != self._published:
+            user_data.append(self.last_user_data())
+            self._tail -= 1
+        return user_data
+
+    def close(self, reason: RawuringError) -> None:
+        """Refuse every later use with `reason`. Touches no shared memory."""
+        self._closed = reason
+        self._limit = self._published = self._tail
+
+    def _head(self) -> int:
+        head = self._memory.sq_head
+        # A slot may be written anew once the head has passed it. The SQ thread moves the head
+        # while we look: acquire, so that our writes cannot overtake its reads of the old SQE.
+        return head.load_acquire() if self._sqpoll else head.load()
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
+    def _make_room(self) -> None:
+        self._check_open()
+        tail = self._tail
+        self._limit = tail + self.entries - ((tail - self._head()) & U32)
+        if self._limit == tail:
+            raise SubmissionQueueFullError(
+                f"the submission queue is full ({self.entries} entries): call submit(), then queue again, "
+                "or make the ring larger"
+            )
