@@ -1,0 +1,350 @@
+"""Memory that the kernel may use: pinned buffers, registered buffers, the provided-buffer ring.
+
+May import abi, errors, atomics and register. It is the only module that touches the tail of a
+buffer ring.
+
+Pinning holds an *export* of the buffer (PEP 3118) for as long as a request may use it: its
+owner can be dropped, and the memory stays; a `bytearray` that somebody tries to resize answers
+with BufferError. ctypes objects are refused, since `ctypes.resize` moves their memory under
+an export.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from struct import Struct
+from typing import Any, Final
+
+from . import abi, register
+from .atomics import Word16
+from .errors import BufferUseError, OutOfOrderError, RawuringError
+
+Buffer = Any  # an object with the buffer protocol: collections.abc.Buffer exists from 3.12 on only
+Pin = tuple[object, int, int]  # what keeps the memory, its address, its size in bytes
+
+_c_char = ctypes.c_char
+_addressof = ctypes.addressof
+_CDATA: Final = ctypes.c_char.__mro__[-2]  # the base of every ctypes object
+
+_IOVEC = Struct("=QQ")
+
+
+def pin_writable(buffer: Buffer) -> Pin:
+    """Pin memory that the kernel will write. Returns (keep, address, bytes): hold `keep` until the final CQE."""
+    if type(buffer) is not bytearray:
+        return _pin_other(buffer, writable=True)
+    nbytes = len(buffer)
+    if not nbytes:
+        return buffer, 0, 0
+    export = _c_char.from_buffer(buffer)
+    return export, _addressof(export), nbytes
+
+
+def pin_readable(buffer: Buffer) -> Pin:
+    """Pin memory that the kernel will read. Returns (keep, address, bytes): hold `keep` until the final CQE."""
+    if type(buffer) is bytes:
+        # Immutable, and never moved: the reference is enough.
+        return buffer, _bytes_addr(buffer), len(buffer)
+    if type(buffer) is bytearray:
+        return pin_writable(buffer)
+    return _pin_other(buffer, writable=False)
+
+
+def _bytes_addr(data: bytes) -> int:
+    # c_char_p holds the address of the object's own bytes; cast() would cost three times as much.
+    return ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
+
+
+def _pin_other(buffer: Buffer, *, writable: bool) -> Pin:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        raise BufferUseError(
+            f"{type(buffer).__name__} has no memory to give the kernel: use bytes, a bytearray, "
+            "an array or a memoryview"
+        ) from None
+    owner = view.obj
+    while isinstance(owner, memoryview):
+        owner = owner.obj
+    if isinstance(owner, _CDATA):
+        raise BufferUseError("ctypes objects can move in memory (ctypes.resize): use a bytearray instead")
+    if not view.c_contiguous:
+        raise BufferUseError("this view is not contiguous: copy it into a bytearray first")
+    nbytes = view.nbytes
+    if not view.readonly:
+        if not nbytes:
+            return view, 0, 0
+        export = _c_char.from_buffer(buffer)
+        return export, _addressof(export), nbytes
+    if writable:
+        raise BufferUseError(
+            f"{type(buffer).__name__} is read-only here, and the kernel would write into it: use a bytearray"
+        )
+    held = _ReadOnlyExport(buffer)
+    return held, held.addr, nbytes
+
+
+class _PyBuffer(ctypes.Structure):
+    # struct Py_buffer (PEP 3118).
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_void_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+class _ReadOnlyExport:
+    """An export of a read-only buffer, for which ctypes has no `from_buffer`."""
+
+    __slots__ = ("_view", "addr")
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._view = _PyBuffer()
+        ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(self._view), 0)
+        self.addr: int = self._view.buf or 0
+
+    def __del__(self) -> None:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(self._view))
+
+
+def pin_iovecs(buffers: Sequence[Buffer], *, writable: bool) -> tuple[object, int, int]:
+    """Pin several buffers and a struct iovec[] that names them. Returns (keep, address, count)."""
+    pins = [pin_writable(b) if writable else pin_readable(b) for b in buffers]
+    array = bytearray(_IOVEC.size * max(len(pins), 1))
+    for i, (_, addr, nbytes) in enumerate(pins):
+        _IOVEC.pack_into(array, i * _IOVEC.size, addr, nbytes)
+    keep, addr, _ = pin_writable(array)
+    return (pins, keep), addr, len(pins)
+
+
+class RegisteredBuffers:
+    """Buffers the kernel has pinned: for `Ring.read_fixed` and `Ring.write_fixed`, by position.
+
+    The memory stays locked against resize until `unregister()`, and for requests in flight
+    until their final CQE.
+    """
+
+    __slots__ = ("_fd", "_pins", "_registered", "__weakref__")
+
+    _registered: bool
+
+    def __init__(self, fd: int, buffers: Sequence[Buffer], before: RegisteredBuffers | None = None) -> None:
+        if before is not None and before._registered:
+            raise OutOfOrderError("a ring has one table of registered buffers: unregister() the other first")
+        self._registered = False
+        self._fd = fd
+        self._pins = [pin_writable(b) for b in buffers]
+        # Said before it is true: if an interrupt falls in between, the memory is kept.
+        self._registered = True
+        try:
+            register.buffers(fd, [(addr, nbytes) for _, addr, nbytes in self._pins])
+        except OSError:
+            self._registered = False
+            raise
+
+    def __len__(self) -> int:
+        return len(self._pins)
+
+    def place(self, index: int, offset: int, nbytes: int | None) -> tuple[int, int]:
+        """The (address, bytes) of a part of buffer `index`; `nbytes` None is up to its end."""
+        if not self._registered:
+            raise OutOfOrderError("these buffers are not registered any more: register them anew")
+        _, addr, size = self._pins[index]
+        if nbytes is None:
+            nbytes = size - offset
+        if offset < 0 or nbytes < 0 or offset + nbytes > size:
+            raise BufferUseError(f"bytes {offset} to {offset + nbytes} are not inside buffer {index} of {size} bytes")
+        return addr + offset, nbytes
+
+    def unregister(self) -> None:
+        """Take the table back from the kernel. A second call does nothing."""
+        if self._registered:
+            register.unregister_buffers(self._fd)
+            self._registered = False
+
+
+# An entry of a buffer ring: struct io_uring_buf without its last two bytes, which in entry 0
+# are the ring's tail and must never be written with it.
+_BUF = Struct("=QIH")
+_BUF_NBYTES: Final = abi.IO_URING_BUF.nbytes
+_TAIL_OFFSET: Final = abi.IO_URING_BUF_RING.fields["tail"].offset
+_U16: Final = 0xFFFF
+_F_BUFFER: Final = int(abi.CqeFlag.BUFFER)
+_BUFFER_SHIFT: Final = abi.CQE_BUFFER_SHIFT
+_PRIVATE: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
+
+class BufferGroup:
+    """Buffers of one size, side by side, of which the kernel picks one per completion.
+
+    A completion with CqeFlag.BUFFER lends you the buffer `cqe_flags >> 16` with `res` bytes in
+    it. Read it in place (`lend`, or `view` and `give_back`), and give it back soon: when the
+    group is empty, receives end with ENOBUFS.
+    """
+
+    __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_dropped", "_open", "__weakref__")
+
+    def __init__(self, bgid: int, count: int, nbytes: int) -> None:
+        self._open = False
+        if nbytes < 1 or count * nbytes > 1 << 40:
+            raise RawuringError(f"{count} buffers of {nbytes} bytes cannot be had")
+        self.bgid = bgid
+        self.count = count
+        self.nbytes = nbytes
+        # Anonymous and private: after a fork the child writes into a copy.
+        self._memory = mmap.mmap(-1, count * nbytes, flags=_PRIVATE)
+        self._view = memoryview(self._memory)
+        self._keep = _c_char.from_buffer(self._memory)
+        self.addr = _addressof(self._keep)
+        # Buffers whose completion nobody took, from finalizers of any thread.
+        self._dropped: deque[int] = deque()
+
+    def addr_of(self, bid: int) -> int:
+        """The address of buffer `bid`."""
+        return self.addr + bid * self.nbytes
+
+    def view(self, bid: int, nbytes: int) -> memoryview:
+        """The first `nbytes` of buffer `bid`, in place. Use it before the buffer is given back, then drop it."""
+        start = bid * self.nbytes
+        return self._view[start : start + nbytes]
+
+    def give_back(self, bids: Iterable[int]) -> None:
+        """Give buffers back to the kernel.
+
+        Giving back a buffer twice hands it out twice, and two connections will write into it.
+        """
+        raise NotImplementedError
+
+    @contextmanager
+    def lend(self, res: int, cqe_flags: int) -> Iterator[memoryview]:
+        """The data of one completion in place; on exit the view is dead and the buffer is given back.
+
+        A completion without a buffer (the end of the stream, an error) lends an empty view.
+        """
+        if not cqe_flags & _F_BUFFER:
+            yield memoryview(b"")
+            return
+        bid = cqe_flags >> _BUFFER_SHIFT
+        view = self.view(bid, max(res, 0))
+        try:
+            yield view
+        finally:
+            view.release()
+            self.give_back((bid,))
+
+    def take(self, res: int, cqe_flags: int) -> bytes:
+        """A copy of the data of one completion; the buffer is given back."""
+        with self.lend(res, cqe_flags) as view:
+            return bytes(view)
+
+    def drop(self, cqe_flags: int) -> None:
+        """Note that nobody will take the buffer of a completion. Safe in a finalizer, in any thread."""
+        if cqe_flags & _F_BUFFER:
+            self._dropped.append(cqe_flags >> _BUFFER_SHIFT)
+
+    def reclaim(self) -> None:
+        """Give back what `drop` noted. In the ring's thread."""
+        if self._dropped and self._open:
+            dropped = list(self._dropped)
+            for _ in dropped:
+                self._dropped.popleft()
+            self.give_back(dropped)
+
+    def release(self) -> None:
+        """Refuse later uses. The memory goes when its last view does."""
+        self._open = False
+        self._view.release()
+
+
+class BufferRing(BufferGroup):
+    """A provided-buffer ring: giving a buffer back is a store into memory shared with the kernel.
+
+    Memory     registered: until `Ring.close_buffer_ring` or the end of the ring, the kernel may
+               write into any buffer that was given back
+    Since      Linux 5.19           Man   io_uring_setup_buf_ring(3), io_uring_provided_buffers(7)
+    """
+
+    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_tail", "_mask", "_order")
+
+    def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
+        if count < 1 or count > abi.MAX_PBUF_RING_ENTRIES or count & (count - 1):
+            raise RawuringError(f"a buffer ring has a power of two of buffers, up to 32768: {count} is not")
+        super().__init__(bgid, count, nbytes)
+        self._fd = fd
+        self._entries_memory = mmap.mmap(-1, count * _BUF_NBYTES, flags=_PRIVATE)
+        self._entries = memoryview(self._entries_memory)
+        self._entries_keep = _c_char.from_buffer(self._entries_memory)
+        self._tail_word = Word16(self._entries, _TAIL_OFFSET)
+        self._tail = 0
+        self._mask = count - 1
+        # The bid that each entry names now: in steady state buffers come back in the order they
+        # went out, so that the entry is already right.
+        self._order = [-1] * count
+        # Said before it is true: if an interrupt falls in between, the memory is kept.
+        self._open = True
+        try:
+            register.pbuf_ring(fd, _addressof(self._entries_keep), count, bgid)
+        except OSError:
+            self._open = False
+            raise
+        self.give_back(range(count))
+
+    def give_back(self, bids: Iterable[int]) -> None:
+        """Give buffers back to the kernel: all of them with one store of the tail.
+
+        Giving back a buffer twice hands it out twice, and two connections will write into it.
+        """
+        tail = self._tail
+        mask, order = self._mask, self._order
+        for bid in bids:
+            slot = tail & mask
+            if order[slot] != bid:
+                _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * self.nbytes, self.nbytes, bid)
+                order[slot] = bid
+            tail += 1
+        self._tail_word.store_release(tail & _U16)
+        self._tail = tail
+
+    def unregister(self) -> None:
+        """Take the group back from the kernel. `Ring.close_buffer_ring` calls it when nothing uses it any more."""
+        if self._open:
+            register.unregister_pbuf_ring(self._fd, self.bgid)
+            self.release()
+
+    def release(self) -> None:
+        """Refuse later uses. The memory goes when its last view does."""
+        super().release()
+        self._tail_word.release()
+        self._entries.release()
+
+
+class ProvidedBuffers(BufferGroup):
+    """A group of the legacy kind: giving a buffer back is a request, queued by `Ring.provide_buffers`'s ring.
+
+    Memory     registered: until the end of the ring
+    Since      Linux 5.7            Man   io_uring_prep_provide_buffers(3)
+    """
+
+    __slots__ = ("_provide",)
+
+    def __init__(self, bgid: int, count: int, nbytes: int, provide: Callable[[int, int], object]) -> None:
+        super().__init__(bgid, count, nbytes)
+        self._provide = provide  # first bid, how many
+        self._open = True
+
+    def give_back(self, bids: Iterable[int]) -> None:
+        """Give buffers back to the kernel: a request for each, submitted with the next ones."""
+        for bid in bids:
+            self._provide(bid, 1)

@@ -1,0 +1,93 @@
+"""Fixed files: the table of files that the kernel holds for a ring, and fds of every kind as SQE fields.
+
+May import abi, errors and register. A slot of the table (a direct descriptor) goes wherever an
+fd does, costs the kernel no look-up in the process's fd table, and is invisible to other rings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol, Union
+
+from . import abi, register
+from .errors import BufferUseError, OutOfOrderError
+
+_FIXED_FILE: Final = int(abi.SqeFlag.FIXED_FILE)
+
+
+class HasFileno(Protocol):
+    """A socket, a file, ...: anything with an fd."""
+
+    def fileno(self) -> int: ...
+
+
+class Fixed:
+    """A slot of a file table. It stays open until `close()` or until the table is unregistered."""
+
+    __slots__ = ("table", "slot")
+
+    def __init__(self, table: FileTable, slot: int) -> None:
+        self.table = table
+        self.slot = slot
+
+    def close(self) -> None:
+        """Empty the slot. Requests in flight keep the file."""
+        self.table.update(self.slot, [-1])
+
+    def __repr__(self) -> str:
+        return f"Fixed(slot={self.slot})"
+
+
+FileLike = Union[int, HasFileno, Fixed]
+
+
+class FileTable:
+    """The fixed-file table of a ring: one per ring.
+
+    Since      Linux 5.1 (slots picked by the kernel 5.19)      Man   io_uring_registered_files(7)
+    """
+
+    __slots__ = ("count", "_fd", "_registered")
+
+    def __init__(self, fd: int, count: int) -> None:
+        self._fd = fd
+        self.count = count
+        self._registered = False
+        register.files_sparse(fd, count)
+        self._registered = True
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, slot: int) -> Fixed:
+        if not 0 <= slot < self.count:
+            raise IndexError(f"slot {slot} is not in a table of {self.count}")
+        return Fixed(self, slot)
+
+    def update(self, slot: int, files: list[Any]) -> int:
+        """Put files (-1 for none) into the slots from `slot` on. Returns how many were done."""
+        if not self._registered:
+            raise OutOfOrderError("this file table is not registered any more: make a new one")
+        return register.files_update(self._fd, slot, [file if type(file) is int else file.fileno() for file in files])
+
+    def unregister(self) -> None:
+        """Drop the table and close what is in it. A second call does nothing."""
+        if self._registered:
+            register.unregister_files(self._fd)
+            self._registered = False
+
+
+def fd_of(file: FileLike) -> tuple[int, int]:
+    """The (fd, sqe_flags) of a file: of an fd number, of an object with `fileno()`, of a `Fixed`."""
+    if type(file) is int:
+        return file, 0
+    if type(file) is Fixed:
+        return file.slot, _FIXED_FILE
+    if isinstance(file, int):
+        return int(file), 0
+    try:
+        fd = file.fileno()  # type: ignore[union-attr]
+    except AttributeError:
+        raise BufferUseError(f"{type(file).__name__} is no file: use an fd, a socket or file, or a Fixed") from None
+    if fd < 0:
+        raise OutOfOrderError(f"this {type(file).__name__} is closed")
+    return fd, 0
