@@ -1,1 +1,51 @@
-"""io_uring for Python in pure ctypes."""
+"""io_uring for Python in pure ctypes: no compiler, no liburing, no dependency.
+
+`Ring` is the whole of it for most programs; `abi` has the kernel's constants.
+"""
+
+from __future__ import annotations
+
+from . import abi
+from .buffers import BufferRing, ProvidedBuffers, RegisteredBuffers
+from .errors import (
+    BufferUseError,
+    ForkedRingError,
+    LostCompletionsError,
+    NestedWaitError,
+    OutOfOrderError,
+    RawuringError,
+    RingClosedError,
+    RingSetupError,
+    SubmissionQueueFullError,
+    UnsupportedError,
+    WrongThreadError,
+)
+from .files import FileTable, Fixed
+from .inflight import Operation, Stream
+from .ring import WANTED_FLAGS, Ring
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "WANTED_FLAGS",
+    "BufferRing",
+    "BufferUseError",
+    "FileTable",
+    "Fixed",
+    "ForkedRingError",
+    "LostCompletionsError",
+    "NestedWaitError",
+    "Operation",
+    "OutOfOrderError",
+    "ProvidedBuffers",
+    "RawuringError",
+    "RegisteredBuffers",
+    "Ring",
+    "RingClosedError",
+    "RingSetupError",
+    "Stream",
+    "SubmissionQueueFullError",
+    "UnsupportedError",
+    "WrongThreadError",
+    "abi",
+]

@@ -1,0 +1,280 @@
+"""Operations in flight: what each keeps alive, and what its completions were.
+
+May import errors. Knows neither rings nor memory: a ring fills the table and asks it.
+
+The rules
+    A token is a count that is never reused, with bit 63 set. The completion of an operation
+    that is gone simply finds nothing; it never meets a later one, as it would if tokens were
+    fds or slots.
+
+    The table holds an operation, and through it everything the kernel may touch, from before
+    its SQE is written until its *final* completion: the one without CqeFlag.MORE, whatever its
+    result is. Who else refers to the operation does not matter.
+
+    An interrupt can come between any two steps, so each step may be taken twice. Resolving a
+    batch of completions again changes nothing: setting the outcome of an operation twice is
+    harmless, and a stream remembers the position of the last completion it has taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from .errors import OutOfOrderError, UnsupportedError, os_error
+
+OWNED: Final = 1 << 63  # tokens are at least this, user_data of the raw layer is below
+
+_EINVAL: Final = 22
+_F_MORE: Final = 2
+
+Cqe = tuple[int, int]  # res, cqe_flags
+Prep = Callable[..., None]
+Callback = Callable[[Any, int, int], object]  # operation, res, cqe_flags
+Value = TypeVar("Value", covariant=True)
+
+
+class Waiter(Protocol):
+    """What an operation asks of its ring."""
+
+    def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe: ...
+    def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool: ...
+    def cancel(self, operation: Operation[Any]) -> Operation[Any]: ...
+    def repeat(self, operation: Stream[Any]) -> Stream[Any]: ...
+    def lacks(self, name: str) -> str | None: ...
+
+
+class Operation(Generic[Value]):
+    """A request in flight, and afterwards its outcome.
+
+    Made by the methods of `Ring`. Dropping it changes nothing for the kernel: the ring holds
+    it until its final completion.
+    """
+
+    __slots__ = ("token", "cqe", "callback", "_ring", "_prep", "_keep", "__weakref__")
+
+    stream: Any = None  # a Stream has a slot of this name instead
+
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
+        self.token = token
+        self.cqe: Cqe | None = None  # the final completion, once it is there
+        self.callback = callback
+        self._ring = ring
+        self._prep = prep
+        self._keep = keep
+
+    @property
+    def name(self) -> str:
+        """What was asked for, by the name of its encoder: recv, accept, ..."""
+        return self._prep.__name__.removeprefix("prep_")
+
+    @property
+    def done(self) -> bool:
+        """Is the final completion there? Nothing is submitted or waited for."""
+        return self.cqe is not None
+
+    def wait(self, timeout_ns: int | None = None) -> Value:
+        """Submit, wait for the final completion, and return the result.
+
+        Raises the OSError of a negative result (UnsupportedError if this kernel lacks the
+        operation). When `timeout_ns` nanoseconds have passed, the operation is cancelled and
+        TimeoutError raised, unless it completed all the same.
+        """
+        res, cqe_flags = self._ring.wait_for(self, timeout_ns)
+        if res < 0:
+            raise self.error(res)
+        return self._value(res, cqe_flags)
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
+        """Like `wait`, and return (res, cqe_flags) of the final completion: a negative `res` is data."""
+        return self._ring.wait_for(self, timeout_ns)
+
+    def cancel(self) -> None:
+        """Ask the kernel to cancel it. Its own final completion tells what became of it: ECANCELED, or its result."""
+        if self.cqe is None:
+            self._ring.cancel(self)
+
+    def error(self, res: int) -> OSError | UnsupportedError:
+        """The exception for a negative result of this operation."""
+        if res == -_EINVAL:
+            needs = self._ring.lacks(self.name)
+            if needs:
+                return UnsupportedError(self.name, needs)
+        return os_error(-res, self.name)
+
+    def settle(self) -> None:
+        """Let go of what was kept for the kernel. The ring calls it after the final completion."""
+        self._keep = None
+
+    def claim(self) -> None:
+        """The callback has what the completion brought from now on."""
+
+    def unclaim(self) -> None:
+        """The callback never ran."""
+
+    def _value(self, res: int, cqe_flags: int) -> Value:
+        return cast(Value, res)
+
+    def __repr__(self) -> str:
+        if self.cqe is None:
+            return f"<{type(self).__name__} {self.name} in flight>"
+        return f"<{type(self).__name__} {self.name} res={self.cqe[0]} cqe_flags={self.cqe[1]:#x}>"
+
+
+def close_quietly(fd: int) -> None:
+    """Close an fd that nobody took."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+class FdOperation(Operation[int]):
+    """An operation whose result is an fd. Until `wait()` or the callback has it, it is closed with the operation."""
+
+    __slots__ = ("_taken",)
+
+    _taken: bool
+
+    def _value(self, res: int, cqe_flags: int) -> int:
+        self._taken = True
+        return res
+
+    def claim(self) -> None:
+        self._taken = True
+
+    def unclaim(self) -> None:
+        self._taken = False
+
+    def __del__(self) -> None:
+        cqe = getattr(self, "cqe", None)
+        if cqe is not None and cqe[0] >= 0 and not getattr(self, "_taken", False):
+            close_quietly(cqe[0])
+
+
+class Stream(Operation[Value]):
+    """A multishot operation: completions until one without CqeFlag.MORE.
+
+    Iterating waits for the next completion, submits, and ends after the final one, whose
+    negative `res` is yielded like the others: it says why the stream ended.
+    """
+
+    __slots__ = ("stream", "request")
+
+    # (completions that nobody took yet, position in the CQ after the last one that was added)
+    stream: tuple[tuple[Cqe, ...], int]
+    request: tuple[Any, ...]  # what the ring needs to queue it once more
+
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        self.stream = ((), -1)
+
+    def add(self, cqe: Cqe, position: int) -> None:
+        """Take the completion at `position` of the CQ, once however often it is offered."""
+        waiting, upto = self.stream
+        if position >= upto:
+            # One store commits both.
+            self.stream = (waiting if self.callback is not None else (*waiting, cqe), position + 1)
+
+    def next(self, timeout_ns: int | None = None) -> Cqe | None:
+        """The next completion, or None after the final one. TimeoutError leaves the operation as it is."""
+        if not self._ring.wait_next(self, timeout_ns):
+            return None
+        waiting, upto = self.stream
+        self.stream = (waiting[1:], upto)
+        return waiting[0]
+
+    def again(self) -> Stream[Value]:
+        """Queue the same request under a new token: for a stream that ended without being told to."""
+        if self.cqe is None:
+            raise OutOfOrderError(f"this {self.name} is still armed: again() is for one whose final completion came")
+        return self._ring.repeat(self)
+
+    def __iter__(self) -> Iterator[Cqe]:
+        if self.callback is not None:
+            raise OutOfOrderError("this operation hands its completions to a callback: do not iterate over it too")
+        while True:
+            cqe = self.next()
+            if cqe is None:
+                return
+            yield cqe
+
+    def discard(self, res: int, cqe_flags: int) -> None:
+        """Dispose of what a completion brought that nobody took."""
+
+    def _discard_rest(self) -> None:
+        stream = getattr(self, "stream", None)
+        if stream is not None:
+            for res, cqe_flags in stream[0]:
+                self.discard(res, cqe_flags)
+
+
+class FdStream(Stream[int]):
+    """A stream of fds. Those that nobody took are closed with the operation."""
+
+    __slots__ = ()
+
+    def discard(self, res: int, cqe_flags: int) -> None:
+        if res >= 0:
+            close_quietly(res)
+
+    def __del__(self) -> None:
+        self._discard_rest()
+
+
+class Pool(Protocol):
+    """Where provided buffers come from and go back to."""
+
+    def drop(self, cqe_flags: int) -> None: ...
+    def take(self, res: int, cqe_flags: int) -> bytes: ...
+
+
+class BufferOperation(Operation[bytes]):
+    """An operation whose data comes in a provided buffer.
+
+    `wait()` returns a copy and gives the buffer back; `wait_cqe()` and the callback get the
+    buffer itself, for `lend`. A buffer that nobody took goes back with the operation.
+    """
+
+    __slots__ = ("pool", "_taken")
+
+    pool: Pool
+    _taken: bool
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
+        cqe = super().wait_cqe(timeout_ns)
+        self._taken = True
+        return cqe
+
+    def claim(self) -> None:
+        self._taken = True
+
+    def unclaim(self) -> None:
+        self._taken = False
+
+    def _value(self, res: int, cqe_flags: int) -> bytes:
+        self._taken = True
+        return self.pool.take(res, cqe_flags)
+
+    def __del__(self) -> None:
+        cqe = getattr(self, "cqe", None)
+        pool = getattr(self, "pool", None)
+        if cqe is not None and pool is not None and not getattr(self, "_taken", False):
+            pool.drop(cqe[1])
+
+
+class BufferStream(Stream[int]):
+    """A stream of provided buffers. Those that nobody took go back to their pool with the operation."""
+
+    __slots__ = ("pool",)
+
+    pool: Pool
+
+    def discard(self, res: int, cqe_flags: int) -> None:
+        pool = getattr(self, "pool", None)
+        if pool is not None:
+            pool.drop(cqe_flags)
+
+    def __del__(self) -> None:
+        self._discard_rest()

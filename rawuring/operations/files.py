@@ -1,0 +1,169 @@
+"""Owned operations on files: read, write, their vectored and fixed forms, fsync, openat, close_fd.
+
+May import everything below ring. What the operations share is in `operations.base`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .. import abi
+from ..buffers import Buffer, BufferGroup, RegisteredBuffers, pin_iovecs, pin_readable, pin_writable
+from ..errors import OutOfOrderError
+from ..files import FileLike, FileTable, Fixed, fd_of
+from ..inflight import BufferOperation, Callback, FdOperation, Operation
+from .base import OwnedOperations
+
+AT_FDCWD = -100
+
+
+class FixedOperation(Operation[Fixed]):
+    """An operation whose result is a slot of a file table."""
+
+    __slots__ = ("table", "slot")
+
+    table: FileTable
+    slot: int  # the one asked for, or FILE_INDEX_ALLOC
+
+    def _value(self, res: int, cqe_flags: int) -> Fixed:
+        return self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
+
+
+class FileOperations(OwnedOperations):
+    """The owned operations on files."""
+
+    def read(
+        self, file: FileLike, buffer: Buffer, offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Read into `buffer` from `offset`, or from the file position with -1. Result: bytes read, 0 at the end.
+
+        `buffer` is locked against resize until the final completion.
+        """
+        fd, fixed = fd_of(file)
+        keep, addr, nbytes = pin_writable(buffer)
+        if rw_flags or ioprio:
+            return self._queue(Operation, self.sq.prep_read, (fd, addr, nbytes, offset), (file, keep), callback,
+                               sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
+        return self._queue(
+            Operation, self.sq.prep_read, (fd, addr, nbytes, offset), (file, keep), callback, sqe_flags | fixed
+        )
+
+    def read_select(
+        self, file: FileLike, pool: BufferGroup, offset: int = -1, *, callback: Callback | None = None,
+        sqe_flags: int = 0,
+    ) -> BufferOperation:  # fmt: skip
+        """Read into a provided buffer that the kernel picks. Result: the bytes read, empty at the end."""
+        fd, fixed = fd_of(file)
+        operation = self._queue(
+            BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool), callback,
+            sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid,
+        )  # fmt: skip
+        operation.pool = pool
+        return operation
+
+    def write(
+        self, file: FileLike, buffer: Buffer, offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
+        fd, fixed = fd_of(file)
+        keep, addr, nbytes = pin_readable(buffer)
+        if rw_flags or ioprio:
+            return self._queue(Operation, self.sq.prep_write, (fd, addr, nbytes, offset), (file, keep), callback,
+                               sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
+        return self._queue(
+            Operation, self.sq.prep_write, (fd, addr, nbytes, offset), (file, keep), callback, sqe_flags | fixed
+        )
+
+    def readv(
+        self, file: FileLike, buffers: Sequence[Buffer], offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Read into several buffers, one after the other. Result: bytes read over all, 0 at the end."""
+        fd, fixed = fd_of(file)
+        keep, addr, count = pin_iovecs(buffers, writable=True)
+        return self._queue(Operation, self.sq.prep_readv, (fd, addr, count, offset), (file, keep), callback,
+                           sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
+
+    def writev(
+        self, file: FileLike, buffers: Sequence[Buffer], offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Write several buffers, one after the other. Result: bytes written over all, may be short."""
+        fd, fixed = fd_of(file)
+        keep, addr, count = pin_iovecs(buffers, writable=False)
+        return self._queue(Operation, self.sq.prep_writev, (fd, addr, count, offset), (file, keep), callback,
+                           sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
+
+    def read_fixed(
+        self, file: FileLike, buffers: RegisteredBuffers, index: int, offset: int = -1, *, start: int = 0,
+        nbytes: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Read into registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
+        fd, fixed = fd_of(file)
+        addr, size = buffers.place(index, start, nbytes)
+        return self._queue(Operation, self.sq.prep_read_fixed, (fd, addr, size, offset, index), (file, buffers),
+                           callback, sqe_flags | fixed)  # fmt: skip
+
+    def write_fixed(
+        self, file: FileLike, buffers: RegisteredBuffers, index: int, offset: int = -1, *, start: int = 0,
+        nbytes: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Write from registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
+        fd, fixed = fd_of(file)
+        addr, size = buffers.place(index, start, nbytes)
+        return self._queue(Operation, self.sq.prep_write_fixed, (fd, addr, size, offset, index), (file, buffers),
+                           callback, sqe_flags | fixed)  # fmt: skip
+
+    def fsync(
+        self, file: FileLike, fsync_flags: int = 0, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Write a file's dirty pages to its device. Result: 0. It does not wait for writes queued before it."""
+        fd, fixed = fd_of(file)
+        return self._queue(Operation, self.sq.prep_fsync, (fd, fsync_flags), file, callback, sqe_flags | fixed)
+
+    def openat(
+        self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], open_flags: int = os.O_RDONLY | os.O_CLOEXEC,
+        mode: int = 0o666, *, dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Open a file. Result: an fd, which belongs to the operation until `wait()` or the callback takes it."""
+        keep, addr, _ = pin_readable(_path_bytes(path))
+        dfd = AT_FDCWD if dir_fd is None else dir_fd
+        return self._queue(FdOperation, self.sq.prep_openat, (dfd, addr, open_flags, mode), keep, callback, sqe_flags)
+
+    def openat_direct(
+        self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], into: FileTable,
+        open_flags: int = os.O_RDONLY, mode: int = 0o666, *, slot: int = abi.FILE_INDEX_ALLOC,
+        dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> FixedOperation:  # fmt: skip
+        """Open a file into a slot of a file table, which the kernel picks unless `slot` says it. Result: a Fixed."""
+        keep, addr, _ = pin_readable(_path_bytes(path))
+        dfd = AT_FDCWD if dir_fd is None else dir_fd
+        operation = self._queue(FixedOperation, self.sq.prep_openat_direct, (dfd, addr, open_flags, mode, slot),
+                                keep, callback, sqe_flags)  # fmt: skip
+        operation.table, operation.slot = into, slot
+        return operation
+
+    def close_fd(
+        self, fd: int | Fixed, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Close an fd number or a slot. Result: 0. Cancel what is in flight on it first: closing does not.
+
+        A socket or file object would close the number a second time: detach it first.
+        """
+        if isinstance(fd, Fixed):
+            return self._queue(Operation, self.sq.prep_close_direct, (fd.slot,), fd, callback, sqe_flags)
+        if not isinstance(fd, int):
+            raise OutOfOrderError(
+                f"close_fd closes a number, and this {type(fd).__name__} would close it again: pass its detach()"
+            )
+        return self._queue(Operation, self.sq.prep_close, (fd,), None, callback, sqe_flags)
+
+
+def _path_bytes(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte in the path")
+    return encoded + b"\0"

@@ -1,0 +1,112 @@
+"""Owned operations for waiting: nop, poll, timeout, link_timeout; and cancelling by fd or all at once.
+
+May import everything below ring. What the operations share is in `operations.base`.
+"""
+
+from __future__ import annotations
+
+from .. import abi
+from ..buffers import pin_writable
+from ..files import FileLike, fd_of
+from ..inflight import Callback, Operation, Stream
+from .base import OwnedOperations
+
+NS_PER_S = 1_000_000_000
+
+
+def timespec(timeout_ns: int) -> bytearray:
+    """A struct __kernel_timespec of so many nanoseconds."""
+    return abi.KERNEL_TIMESPEC.pack(tv_sec=timeout_ns // NS_PER_S, tv_nsec=timeout_ns % NS_PER_S)
+
+
+class WaitingOperations(OwnedOperations):
+    """The owned operations for waiting."""
+
+    def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
+        """Complete, and do nothing. Result: 0."""
+        return self._queue(Operation, self.sq.prep_nop, (), None, callback, sqe_flags)
+
+    def poll(
+        self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Wait until one of the events select.POLLIN, ... is there. Result: the events that are."""
+        fd, fixed = fd_of(file)
+        return self._queue(Operation, self.sq.prep_poll_add, (fd, poll_mask), file, callback, sqe_flags | fixed)
+
+    def poll_multishot(
+        self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Stream[int]:
+        """A completion at each event, as with edge-triggered epoll: `res` is the events that are there."""
+        fd, fixed = fd_of(file)
+        return self._queue(Stream, self.sq.prep_poll_multishot, (fd, poll_mask), file, callback, sqe_flags | fixed)
+
+    def timeout(
+        self, timeout_ns: int, count: int = 0, timeout_flags: int = 0, *,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """A timer. Its final completion has `res` -ETIME (62): use `wait_cqe()`, `wait()` would raise it.
+
+        With `count`, it also completes, with 0, when that many other requests have. With
+        Timeout.ABS `timeout_ns` is a point on CLOCK_MONOTONIC (time.monotonic_ns).
+        """
+        keep, addr, _ = pin_writable(timespec(timeout_ns))
+        return self._queue(
+            Operation, self.sq.prep_timeout, (addr, count, timeout_flags), keep, callback, sqe_flags
+        )
+
+    def timeout_multishot(
+        self, timeout_ns: int, count: int = 0, timeout_flags: int = 0, *,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Stream[int]:  # fmt: skip
+        """A timer that repeats, `count` times or without end: each completion has `res` -ETIME. Linux 6.4."""
+        keep, addr, _ = pin_writable(timespec(timeout_ns))
+        return self._queue(Stream, self.sq.prep_timeout, (addr, count, timeout_flags | abi.Timeout.MULTISHOT), keep,
+                           callback, sqe_flags)  # fmt: skip
+
+    def timeout_update(
+        self, operation: Operation[int], timeout_ns: int, timeout_flags: int = 0, *,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Give a timer in flight another time, from now on. Result: 0, or ENOENT when it is over."""
+        keep, addr, _ = pin_writable(timespec(timeout_ns))
+        return self._queue(Operation, self.sq.prep_timeout_update, (addr, operation.token, timeout_flags), keep,
+                           callback, sqe_flags)  # fmt: skip
+
+    def timeout_remove(
+        self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Stop a timer, which ends with ECANCELED. Result: 0, or ENOENT when it is over."""
+        return self._queue(
+            Operation, self.sq.prep_timeout_remove, (operation.token, 0), operation, callback, sqe_flags
+        )
+
+    def poll_remove(
+        self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Stop a poll, which ends with ECANCELED. Result: 0, or ENOENT when it is over."""
+        return self._queue(Operation, self.sq.prep_poll_remove, (operation.token,), operation, callback, sqe_flags)
+
+    def link_timeout(
+        self, timeout_ns: int, timeout_flags: int = 0, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Cancel the operation queued just before after a time. Inside `Ring.link`, after its target.
+
+        Its `res`: -ETIME it fired, -ECANCELED it was not needed.
+        """
+        keep, addr, _ = pin_writable(timespec(timeout_ns))
+        return self._queue(Operation, self.sq.prep_link_timeout, (addr, timeout_flags), keep, callback, sqe_flags)
+
+    def cancel_fd(
+        self, file: FileLike, cancel_flags: int = abi.Cancel.ALL, *,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Cancel what is in flight on a file. Result: how many, with Cancel.ALL. Linux 5.19."""
+        fd, fixed = fd_of(file)
+        if fixed:
+            cancel_flags |= abi.Cancel.FD_FIXED
+        return self._queue(Operation, self.sq.prep_cancel_fd, (fd, int(cancel_flags)), file, callback, sqe_flags)
+
+    def cancel_all(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
+        """Cancel everything in flight, raw requests included. Result: how many. Linux 5.19."""
+        everything = int(abi.Cancel.ANY | abi.Cancel.ALL)
+        return self._queue(Operation, self.sq.prep_cancel, (0, everything), None, callback, sqe_flags)

@@ -1,0 +1,1076 @@
+"""`Ring`: one io_uring, with both layers on it.
+
+May import everything below it. It never writes an SQE itself: the raw layer is `ring.sq.prep_*`,
+the owned operations are in `operations`.
+
+Set-up, submitting and waiting, resolving completions, closing, and what happens to a ring in
+another thread or after a fork: all of it is here, in this order.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import addressof, c_char, c_size_t, c_void_p
+from typing import Any, Final, NamedTuple
+
+from . import abi, atomics, register, syscalls
+from .buffers import Buffer, BufferRing, ProvidedBuffers, RegisteredBuffers
+from .cq import CompletionQueue
+from .cq import Cqe as RawCqe
+from .errors import (
+    ForkedRingError,
+    LostCompletionsError,
+    NestedWaitError,
+    OutOfOrderError,
+    RawuringError,
+    RingClosedError,
+    RingSetupError,
+    SubmissionQueueFullError,
+    UnsupportedError,
+    WrongThreadError,
+    os_error,
+)
+from .files import FileTable
+from .inflight import OWNED, Callback, Cqe, Operation, Prep, Stream
+from .mmap_ring import MappedRing
+from .operations import BufferOperations, FileOperations, SocketOperations, WaitingOperations
+from .operations.base import Kind
+from .sq import SubmissionQueue
+
+_Setup = abi.Setup
+
+WANTED_FLAGS: Final = _Setup.SINGLE_ISSUER | _Setup.DEFER_TASKRUN | _Setup.SUBMIT_ALL | _Setup.NO_SQARRAY
+"""The set-up flags that a `Ring` asks for on its own and does without where the kernel lacks them."""
+
+_NOT_YET: Final = _Setup.NO_MMAP | _Setup.REGISTERED_FD_ONLY | _Setup.SQE_MIXED | _Setup.SQ_REWIND
+
+_GETEVENTS: Final = int(abi.Enter.GETEVENTS)
+_SQ_WAKEUP: Final = int(abi.Enter.SQ_WAKEUP)
+_SQ_WAIT: Final = int(abi.Enter.SQ_WAIT)
+_EXT_ARG: Final = int(abi.Enter.EXT_ARG)
+_REGISTERED_RING: Final = int(abi.Enter.REGISTERED_RING)
+_F_MORE: Final = int(abi.CqeFlag.MORE)
+_IO_LINK: Final = int(abi.SqeFlag.IO_LINK)
+_CANCEL_EVERYTHING: Final = int(abi.Cancel.ANY | abi.Cancel.ALL)
+
+_NS_PER_S: Final = 1_000_000_000
+_SETUP_RETRY_NS: Final = 300_000_000
+_CLOSE_NS: Final = 1_000_000_000
+_CANCEL_AGAIN_NS: Final = 50_000_000
+
+_get_ident = threading.get_ident
+_enter = syscalls.enter
+
+# Which member's release explains that an encoder's request is refused, where the opcode alone does not.
+_FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Cancel | abi.Timeout]] = {
+    "readv": abi.Op.READV,
+    "multishot_accept": abi.Accept.MULTISHOT,
+    "multishot_accept_direct": abi.Accept.MULTISHOT,
+    "accept_direct": abi.Accept.MULTISHOT,
+    "openat_direct": abi.Accept.MULTISHOT,
+    "recv_multishot": abi.RecvSend.RECV_MULTISHOT,
+    "poll_multishot": abi.Poll.ADD_MULTI,
+    "poll_update": abi.Poll.UPDATE_EVENTS,
+    "cancel": abi.Cancel.ALL,
+    "cancel_fd": abi.Cancel.FD,
+    "timeout_update": abi.Timeout.UPDATE,
+}
+
+
+class _Batch:
+    """CQEs that were copied out of the CQ and are not resolved yet."""
+
+    __slots__ = ("head", "first", "found", "raw", "streams")
+
+    def __init__(self, cqes: list[RawCqe], head: int, first: int, inflight: dict[int, Operation[Any]]) -> None:
+        get = inflight.get
+        self.head = head  # of the CQ, once the batch is safe here
+        self.first = first  # the position of the first CQE among all that this ring ever had
+        self.found = [(get(user_data), res, cqe_flags) for user_data, res, cqe_flags in cqes]
+        self.raw = [cqe for cqe in cqes if cqe[0] < OWNED]
+
+
+class _Reaped(NamedTuple):
+    """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
+
+    batch: _Batch | None  # being resolved
+    drained: int  # how many CQEs this ring ever took
+    raw: list[RawCqe]  # of the raw layer, until `completions()` hands them out
+    events: deque[tuple[Operation[Any], int, int]]  # completions whose callbacks have not run yet
+
+
+class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations):
+    """An io_uring: queue operations, submit them together, take their completions.
+
+    The raw layer: `ring.sq.prep_*(...)`, `ring.submit_and_wait(1)`, `ring.completions()`.
+    The owned layer: `ring.recv(sock, buffer)` and the like return an `Operation`, whose
+    `wait()` gives the result; `run()` calls callbacks.
+
+    entries        SQEs, rounded up to a power of two, 1 to 32768
+    setup_flags    Setup flags that must be granted. WANTED_FLAGS are added where the kernel has
+                   them and they go together with yours; `ring.setup_flags` tells what was granted
+    wanted_flags   what to add instead of WANTED_FLAGS
+    cq_entries     CQEs, at least `entries`; twice as many if not said (Setup.CQSIZE is set for you)
+    sq_thread_cpu, sq_thread_idle_ms
+                   for Setup.SQPOLL: the CPU of the SQ thread (Setup.SQ_AFF is set for you), and
+                   how long it spins before it sleeps; 0 is the kernel's default, about a second
+    attach_to      another ring, whose kernel threads this one shares (Setup.ATTACH_WQ is set for you)
+    register_ring_fd
+                   enter through a registered fd: about 1 % faster, and only in this thread
+    mask_features  Feature bits to act without, as if this kernel lacked them (for tests)
+
+    Raises RingSetupError, whose text says why and what to do.
+
+    A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`), and
+    not after a fork. Close it, or use it as a context manager.
+
+    Since      Linux 5.10           Man   io_uring_setup(2), io_uring(7)
+    """
+
+    def __init__(
+        self,
+        entries: int = 256,
+        setup_flags: int = 0,
+        *,
+        wanted_flags: int = WANTED_FLAGS,
+        cq_entries: int | None = None,
+        sq_thread_cpu: int | None = None,
+        sq_thread_idle_ms: int = 0,
+        attach_to: Ring | None = None,
+        register_ring_fd: bool = False,
+        mask_features: int = 0,
+    ) -> None:
+        self._fd = -1
+        self._closed: RawuringError | None = RingClosedError("this ring was never set up")
+        self._inflight: dict[int, Operation[Any]] = {}
+        self._reaped = _Reaped(None, 0, [], deque())
+        self._groups: dict[int, BufferRing | ProvidedBuffers] = {}
+        self._registered_buffers: RegisteredBuffers | None = None
+        self._file_table: FileTable | None = None
+        self._registered_index = -1
+        self._supported: frozenset[int] | None = None
+        self._next_token = OWNED
+        self._owned_sqes = 0
+        self._link_flag = 0
+        self._busy = False  # resolving a batch
+        self._calling = False  # running callbacks
+        self._stopping = False
+        self._owner_thread = threading.current_thread()
+        self._owner = _get_ident()
+
+        setup_flags |= _implied_flags(cq_entries, sq_thread_cpu, attach_to)
+        _refuse_flags(setup_flags)
+        params = abi.IO_URING_PARAMS.pack(
+            cq_entries=cq_entries or 0,
+            sq_thread_cpu=sq_thread_cpu or 0,
+            sq_thread_idle=sq_thread_idle_ms,
+            wq_fd=0 if attach_to is None else attach_to.fileno(),
+        )
+        self._fd, answer = _set_up(entries, setup_flags, wanted_flags, params)
+        try:
+            self.setup_flags = _Setup(abi.IO_URING_PARAMS.get(answer, "flags"))
+            """The Setup flags that were granted."""
+            self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~mask_features)
+            """The Feature bits of this kernel, less `mask_features`."""
+            _check_ordering(self.setup_flags)
+            self._sqpoll = bool(self.setup_flags & _Setup.SQPOLL)
+            self._memory = MappedRing(self._fd, answer)
+            self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll)
+            self.cq = CompletionQueue(self._memory, self.setup_flags)
+            """The completion queue."""
+            self._sq_start = self.sq.tail
+            self._enter_fd, self._enter_flags = self._fd, 0
+            self._getevents = _GETEVENTS
+            self._prepare_timeouts()
+            self._closed = None
+            if register_ring_fd:
+                self._register_ring_fd()
+        except BaseException:
+            self._closed = None
+            self.close()
+            raise
+        _rings.add(self)
+
+    # --- what the kernel granted
+
+    @property
+    def entries(self) -> int:
+        """How many SQEs fit."""
+        return self.sq.entries
+
+    @property
+    def in_flight(self) -> int:
+        """How many owned operations have no final completion yet."""
+        return len(self._inflight)
+
+    @property
+    def closed(self) -> bool:
+        """Was the ring closed (or inherited through a fork, which is the same)?"""
+        return self._closed is not None
+
+    def fileno(self) -> int:
+        """The ring's fd. It polls readable when there are completions to take."""
+        if self._closed is not None:
+            raise self._closed
+        return self._fd
+
+    def supports(self, op: abi.Op) -> bool:
+        """Does this kernel have the operation? The kernel is asked, once."""
+        if self._supported is None:
+            self._check_usable()
+            self._supported = register.probe(self._fd)
+        return int(op) in self._supported
+
+    def require(self, op: abi.Op) -> None:
+        """Raise UnsupportedError, which names the release, if this kernel lacks the operation."""
+        if not self.supports(op):
+            raise UnsupportedError(op.kernel_name, op.since)
+
+    def lacks(self, name: str) -> str | None:
+        """The release that a `prep_<name>` needs, if this kernel is older; None if the reason is another."""
+        op = abi.Op.__members__.get(name.upper())
+        if op is not None and not self.supports(op):
+            return str(op.since)
+        form = _FORMS.get(name)
+        if form is not None and _release(os.uname().release) < _release(form.since):
+            return str(form.since)
+        return None
+
+    # --- submitting and waiting
+
+    def submit(self) -> int:
+        """Hand what was queued to the kernel. Returns how many SQEs it took (with SQPOLL: were published).
+
+        On a DEFER_TASKRUN ring what completes later is posted only inside an enter that waits:
+        after `submit()` alone, the completion queue shows no more than what completed at once.
+        """
+        if _get_ident() != self._owner:
+            self._check_usable()
+        pending = self.sq.flush()
+        if self._sqpoll:
+            if self._closed is not None:
+                raise self._closed
+            if pending and self.sq.needs_wakeup():
+                self._answer(_enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAKEUP))
+            return pending
+        if not pending:
+            if self._closed is not None:
+                raise self._closed
+            return 0
+        taken = _enter(self._enter_fd, pending, 0, self._enter_flags)
+        return taken if taken == pending else self._complete_enter(taken, pending, None, None)
+
+    def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
+        """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
+
+        With `nr` 0 it waits for nothing and has the kernel post what it holds back. More than
+        the CQ holds is never waited for. When `timeout_ns` nanoseconds have passed it returns
+        all the same: what is there is in `completions()`. Python signal handlers run while it
+        waits, and it goes on waiting unless they raise.
+
+        A signal that arrives between the interpreter's last check and the system call is
+        handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
+        that a read on this ring is armed on.
+        """
+        if _get_ident() != self._owner or self._closed is not None:
+            self._check_usable()
+        if timeout_ns is not None:
+            return self._submit_until(nr, time.monotonic_ns() + timeout_ns)
+        pending = self.sq.flush()
+        if self._sqpoll:
+            return self._complete_enter(0, pending, nr, None)
+        taken = _enter(self._enter_fd, pending, nr, self._getevents)
+        if taken == pending and self.cq.ready >= nr:
+            return taken
+        return self._complete_enter(taken, pending, nr, None)
+
+    def completions(self) -> list[RawCqe]:
+        """Take the completions of raw requests: (user_data, res, cqe_flags), in CQ order, all that are there.
+
+        Completions of owned operations are resolved and their callbacks called on the way.
+        Nothing is submitted and nothing waited for.
+        """
+        if not self._inflight and self._reaped.batch is None and not self._reaped.raw:
+            if self._closed is not None:
+                raise self._closed
+            # Nothing of the owned layer is in flight: every CQE is the caller's.
+            return self.cq.drain()
+        if _get_ident() != self._owner or self._closed is not None:
+            self._check_usable()
+        self._reap()
+        reaped = self._reaped
+        raw = reaped.raw
+        self._reaped = reaped._replace(raw=[])
+        if reaped.events and not self._calling:
+            try:
+                self._run_callbacks()
+            except BaseException:
+                self._reaped = self._reaped._replace(raw=raw + self._reaped.raw)
+                raise
+        return raw
+
+    def run_once(self, timeout_ns: int | None = None) -> bool:
+        """Submit, wait for at least one completion, resolve what is there and call the callbacks.
+
+        Returns False if `timeout_ns` nanoseconds passed without one.
+        """
+        self._check_can_wait("run_once")
+        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        return self._turn(deadline)
+
+    def run(self) -> None:
+        """Call callbacks as completions come, until `stop()` or until nothing is in flight any more."""
+        self._check_can_wait("run")
+        self._stopping = False
+        while not self._stopping and (self._inflight or self._reaped.events):
+            self._turn(None)
+
+    def stop(self) -> None:
+        """Have `run()` return after the callback that calls this."""
+        self._stopping = True
+
+    @contextmanager
+    def link(self, entries: int) -> Iterator[None]:
+        """Chain the operations queued inside: each starts when the one before has succeeded.
+
+        A short read or write counts as a failure and cancels the rest; so does an expired
+        `link_timeout`. Room for `entries` SQEs is made first, so that the chain is submitted as
+        one. Nothing of it may be submitted inside: wait after the block.
+        """
+        self._check_usable()
+        if self._link_flag:
+            raise OutOfOrderError("chains do not nest: end this one first")
+        if entries > self.sq.entries:
+            raise OutOfOrderError(f"a chain of {entries} does not fit a submission queue of {self.sq.entries}")
+        if self.sq.space_left < entries:
+            self._make_room(entries)
+        start = self.sq.tail
+        self._link_flag = _IO_LINK
+        try:
+            yield
+        finally:
+            self._link_flag = 0
+            queued = self.sq.tail - start
+            if queued:
+                self.sq.unlink_last()
+        if queued > entries:
+            raise OutOfOrderError(f"{queued} operations were queued in a chain of {entries}: say so when making it")
+
+    # --- what is registered
+
+    def enable(self) -> None:
+        """Enable a ring made with Setup.R_DISABLED; the calling thread becomes its owner.
+
+        Since      Linux 5.10           Man   io_uring_enable_rings(3)
+        """
+        if self._closed is not None:
+            raise self._closed
+        register.enable_rings(self._fd)
+        self._owner_thread = threading.current_thread()
+        self._owner = _get_ident()
+
+    def register_buffers(self, buffers: Sequence[Buffer]) -> RegisteredBuffers:
+        """Register buffers for `read_fixed` and `write_fixed`: one table per ring.
+
+        The kernel pins their pages, which counts against RLIMIT_MEMLOCK.
+
+        Since      Linux 5.1            Man   io_uring_registered_buffers(7)
+        """
+        self._check_usable()
+        self._registered_buffers = RegisteredBuffers(self._fd, buffers, self._registered_buffers)
+        return self._registered_buffers
+
+    def file_table(self, count: int) -> FileTable:
+        """Register a table of `count` empty slots for fixed files: one per ring.
+
+        Since      Linux 5.1            Man   io_uring_registered_files(7)
+        """
+        self._check_usable()
+        table = FileTable(self._fd, count)
+        self._file_table = table
+        return table
+
+    def buffer_ring(self, count: int, nbytes: int, *, bgid: int | None = None) -> BufferRing:
+        """Make a group of `count` (a power of two) provided buffers of `nbytes` each.
+
+        Since      Linux 5.19           Man   io_uring_setup_buf_ring(3)
+        """
+        self._check_usable()
+        if atomics.backend == "none":
+            raise RawuringError(
+                "a buffer ring needs ordered stores, which cannot be had here: install libatomic (Debian: libatomic1)"
+            )
+        bgid = self._free_bgid() if bgid is None else bgid
+        try:
+            pool = BufferRing(self._fd, bgid, count, nbytes)
+        except OSError as error:
+            if error.errno == errno.EINVAL and _release(os.uname().release) < (5, 19):
+                raise UnsupportedError("a provided-buffer ring", "5.19") from None
+            raise
+        self._groups[bgid] = pool
+        return pool
+
+    def close_buffer_ring(self, pool: BufferRing) -> None:
+        """Take a group back from the kernel. Nothing in flight may use it: cancel that first, and reap it."""
+        self._check_usable()
+        users = [op for op in self._inflight.values() if getattr(op, "pool", None) is pool]
+        if users:
+            raise OutOfOrderError(
+                f"{len(users)} operations still receive into this group: cancel them and wait for their "
+                "final completions first"
+            )
+        pool.unregister()
+        self._groups.pop(pool.bgid, None)
+
+    def provided_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> ProvidedBuffers:
+        """Make a group of the legacy kind and queue the request that provides all its buffers.
+
+        Since      Linux 5.7            Man   io_uring_prep_provide_buffers(3)
+        """
+        self._check_usable()
+        bgid = self._free_bgid() if bgid is None else bgid
+
+        def provide(bid: int, how_many: int) -> object:
+            return self.provide_buffers(group, bid, how_many)
+
+        group = ProvidedBuffers(bgid, count, nbytes, provide)
+        self._groups[bgid] = group
+        provide(0, count)
+        return group
+
+    def register_eventfd(self, event_fd: int, *, only_async: bool = False) -> None:
+        """Let completions signal an eventfd. A hint: on a DEFER_TASKRUN ring enter before looking.
+
+        Since      Linux 5.2            Man   io_uring_register_eventfd(3)
+        """
+        self._check_usable()
+        register.eventfd(self._fd, event_fd, only_async=only_async)
+
+    def unregister_eventfd(self) -> None:
+        """Drop the eventfd."""
+        self._check_usable()
+        register.unregister_eventfd(self._fd)
+
+    # --- queueing owned operations (the contract is in operations.base)
+
+    def _queue(
+        self,
+        kind: type[Kind],
+        prep: Prep,
+        args: tuple[Any, ...],
+        keep: object = None,
+        callback: Callback | None = None,
+        sqe_flags: int = 0,
+        **fields: int,
+    ) -> Kind:
+        token = self._next_token
+        self._next_token = token + 1
+        operation = kind(self, token, prep, keep, callback)
+        if operation.stream is not None:
+            operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
+        # The table first, the SQE last: whatever interrupts us, the kernel never knows of an
+        # operation that the table does not hold.
+        self._inflight[token] = operation
+        tail = self.sq._tail
+        try:
+            prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
+        except SubmissionQueueFullError:
+            try:
+                self._make_room(1)
+                prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
+            except BaseException:
+                self._forget(token)
+                raise
+        except BaseException:
+            if self.sq._tail == tail:
+                del self._inflight[token]
+            raise
+        self._owned_sqes += 1
+        return operation
+
+    def _forget(self, token: int) -> None:
+        """Drop the entry of an operation, unless its SQE was written after all."""
+        if self.sq.last_user_data() != token:
+            self._inflight.pop(token, None)
+
+    def repeat(self, operation: Stream[Any]) -> Stream[Any]:
+        """Queue a stream's request once more."""
+        self._check_usable()
+        kind, prep, args, keep, callback, sqe_flags, fields = operation.request
+        repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, **fields)
+        pool = getattr(operation, "pool", None)
+        if pool is not None:
+            repeated.pool = pool  # type: ignore[attr-defined]
+        return repeated
+
+    def cancel(self, operation: Operation[Any]) -> Operation[Any]:
+        """Queue the request that cancels an operation. Its own completion (0, ENOENT, EALREADY) is of no interest."""
+        self._check_usable()
+        if self._link_flag:
+            raise OutOfOrderError("a cancel cannot be part of a chain: end the chain first")
+        return self._queue(Operation, self.sq.prep_cancel, (operation.token, 0))
+
+    def _make_room(self, entries: int) -> None:
+        if self._link_flag:
+            raise OutOfOrderError("the submission queue is full in the middle of a chain: reserve more entries for it")
+        self.submit()
+        while self.sq.space_left < entries:
+            if not self._sqpoll:
+                raise SubmissionQueueFullError("the kernel took nothing of a full submission queue: reap completions")
+            # The SQ thread is at work: sleep until it has consumed something.
+            self._answer(_enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAIT))
+
+    # --- waiting for owned operations
+
+    def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
+        """Submit and wait until an operation has its final completion."""
+        if operation.cqe is None:
+            self._check_can_wait("wait")
+            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            while operation.cqe is None:
+                if not self._turn(deadline) and operation.cqe is None:
+                    return self._time_out(operation)
+        operation.settle()
+        return operation.cqe
+
+    def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool:
+        """Submit and wait until a stream has a completion to take. False after the final one."""
+        if not operation.stream[0] and operation.cqe is None:
+            self._check_can_wait("wait")
+            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            while not operation.stream[0] and operation.cqe is None:
+                if not self._turn(deadline):
+                    raise TimeoutError(f"{operation.name}: no completion in time")
+        return bool(operation.stream[0])
+
+    def _time_out(self, operation: Operation[Any]) -> Cqe:
+        self.cancel(operation)
+        deadline = time.monotonic_ns() + _CLOSE_NS
+        while operation.cqe is None and self._turn(deadline):
+            pass
+        if operation.cqe is None:
+            raise TimeoutError(
+                f"{operation.name}: timed out, and the kernel cannot cancel it: it stays in flight, "
+                "and the ring keeps its memory"
+            )
+        operation.settle()
+        if operation.cqe[0] == -errno.ECANCELED:
+            raise TimeoutError(f"{operation.name}: timed out and was cancelled")
+        return operation.cqe
+
+    def _turn(self, deadline: int | None) -> bool:
+        """Submit, wait for a completion, resolve, call back. False if the deadline passed without one."""
+        if self._link_flag:
+            raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
+        drained = self._reaped.drained
+        if self._reaped.events:
+            self._run_callbacks()
+            return True
+        waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
+        try:
+            if deadline is None:
+                self.submit_and_wait(waits)
+            else:
+                self._submit_until(waits, deadline)
+        except OSError as error:
+            # Before Linux 5.19 nothing more is taken while completions overflow.
+            if error.errno not in (errno.EBUSY, errno.EAGAIN):
+                raise
+            if not self.cq.ready:
+                time.sleep(0.001)
+        self._reap()
+        self._run_callbacks()
+        return self._reaped.drained != drained
+
+    def _reap(self) -> None:
+        """Take what is in the CQ and resolve it.
+
+        Every step may be interrupted and is then taken again: the batch is in `_reaped` before
+        its slots are given back, and leaves it in the same store that adds what came of it.
+        """
+        if self._busy:
+            return  # a finalizer that runs while a batch is resolved
+        self._busy = True
+        try:
+            reaped = self._reaped
+            if reaped.batch is None:
+                cqes, head = self.cq.peek()
+                batch = _Batch(cqes, head, reaped.drained, self._inflight)
+                self._reaped = reaped = reaped._replace(batch=batch)
+            else:
+                batch = reaped.batch
+            self.cq.advance_to(batch.head)
+            found = batch.found
+            if not found:
+                self._reaped = reaped._replace(batch=None)
+                return
+            streams = False
+            for operation, res, cqe_flags in found:
+                if operation is None:
+                    continue
+                if operation.stream is not None or cqe_flags & _F_MORE:
+                    streams = True
+                else:
+                    operation.cqe = (res, cqe_flags)
+            if streams:
+                self._resolve_streams(batch)
+            pop = self._inflight.pop
+            for operation, _, cqe_flags in found:
+                if operation is not None and not cqe_flags & _F_MORE:
+                    pop(operation.token, None)
+            events = [event for event in found if event[0] is not None and event[0].callback is not None]
+            self._reaped = _Reaped(
+                None,
+                batch.first + len(found),
+                reaped.raw + batch.raw if batch.raw else reaped.raw,
+                deque([*reaped.events, *events]) if events else reaped.events,  # type: ignore[list-item]
+            )
+            # Dropping what was kept alive may run finalizers, which are other people's code.
+            for operation, _, cqe_flags in found:
+                if operation is not None and not cqe_flags & _F_MORE:
+                    operation.settle()
+        finally:
+            self._busy = False
+
+    def _resolve_streams(self, batch: _Batch) -> None:
+        for position, (operation, res, cqe_flags) in enumerate(batch.found, batch.first):
+            if operation is not None and operation.stream is not None:
+                operation.add((res, cqe_flags), position)  # type: ignore[attr-defined]
+                if not cqe_flags & _F_MORE:
+                    operation.cqe = (res, cqe_flags)
+
+    def _run_callbacks(self) -> None:
+        events = self._reaped.events
+        if not events or self._calling:
+            return
+        self._calling = True
+        try:
+            while events:
+                operation, res, cqe_flags = event = events[0]
+                self._call(operation, res, cqe_flags, events, event)
+        finally:
+            self._calling = False
+
+    def _call(self, operation: Operation[Any], res: int, cqe_flags: int, events: Any, event: Any) -> None:
+        callback = operation.callback
+        assert callback is not None
+        operation.claim()
+        events.popleft()
+        try:
+            callback(operation, res, cqe_flags)
+        except BaseException as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                # It was raised in this frame: the callback never ran, and runs next time.
+                operation.unclaim()
+                events.appendleft(event)
+            raise
+
+    # --- entering the kernel
+
+    def _prepare_timeouts(self) -> None:
+        """Memory for the timeout of an enter, written anew for each."""
+        self._ext_arg = bool(self.features & abi.Feature.EXT_ARG)
+        timespec, arg = bytearray(abi.KERNEL_TIMESPEC.nbytes), bytearray(abi.IO_URING_GETEVENTS_ARG.nbytes)
+        pins = c_char.from_buffer(timespec), c_char.from_buffer(arg)
+        abi.IO_URING_GETEVENTS_ARG.put(arg, "ts", addressof(pins[0]))
+        self._timeout_memory = (timespec, arg, pins)
+        self._timespec = memoryview(timespec).cast("q")
+        self._arg, self._argsz = c_void_p(addressof(pins[1])), c_size_t(len(arg))
+
+    def _register_ring_fd(self) -> None:
+        if not self.features & abi.Feature.EXT_ARG:
+            return
+        try:
+            self._registered_index = register.ring_fd(self._fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBUSY):
+                raise
+            return  # before Linux 5.18, or 16 are registered: the plain fd does the same
+        self._enter_fd, self._enter_flags = self._registered_index, _REGISTERED_RING
+        self._getevents = _GETEVENTS | _REGISTERED_RING
+
+    def _submit_until(self, nr: int, deadline: int) -> int:
+        if not self._ext_arg:
+            return self._submit_with_timer(nr, deadline)
+        return self._complete_enter(0, self.sq.flush(), nr, deadline)
+
+    def _complete_enter(self, taken: int, pending: int, nr: int | None, deadline: int | None) -> int:
+        """Go on after an enter that took `taken` (or failed) of `pending`, until all is done.
+
+        An enter stops early for many reasons: a bad SQE without SUBMIT_ALL, a signal, a timeout
+        request that fired, the wait's own timeout. `min_complete` is not a promise either. So
+        the queues decide, not the result. `nr` None does not wait at all.
+        """
+        total = self._answer(taken)
+        nr_capped = None if nr is None else min(nr, self.cq.entries)
+        entered = not self._sqpoll and taken != 0
+        while True:
+            pending = self.sq.flush()
+            enter_flags = self._enter_flags
+            if self._sqpoll:
+                total, to_submit = pending, 0
+                if pending and self.sq.needs_wakeup():
+                    enter_flags |= _SQ_WAKEUP
+            else:
+                to_submit = pending
+            if nr_capped is None:
+                if not to_submit:
+                    return total
+                waits = 0
+            else:
+                enter_flags |= _GETEVENTS
+                if entered and not to_submit and self.cq.ready >= nr_capped:
+                    return total
+                waits = nr_capped
+            if deadline is None or not waits:
+                taken = _enter(self._enter_fd, to_submit, waits, enter_flags)
+            else:
+                remaining = max(deadline - time.monotonic_ns(), 0)
+                self._timespec[0], self._timespec[1] = divmod(remaining, _NS_PER_S)
+                taken = _enter(self._enter_fd, to_submit, waits, enter_flags | _EXT_ARG, self._arg, self._argsz)
+            entered = True
+            total += self._answer(taken)
+            if deadline is not None and not (to_submit and taken > 0) and time.monotonic_ns() >= deadline:
+                return total
+            if taken == 0 and to_submit and not self._sqpoll:
+                raise os_error(errno.EAGAIN, "io_uring_enter took nothing of what was submitted")
+
+    def _answer(self, taken: int) -> int:
+        """How many SQEs an enter took; the exception for a failure that is one."""
+        if taken >= 0:
+            return taken
+        code = -taken
+        if code in (errno.EINTR, errno.ETIME):
+            return 0  # the signal handlers have run, or it is for the deadline to decide
+        if code == errno.EEXIST:
+            raise WrongThreadError("only the thread that made (or enabled) this ring may enter it")
+        if code == errno.EBADFD:
+            raise OutOfOrderError("this ring is disabled (Setup.R_DISABLED): call enable() in the thread that will use it")
+        if code == errno.EBADR:
+            raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
+        if code == errno.EBUSY:
+            raise os_error(code, "io_uring_enter: completions have overflowed, take completions() and submit again")
+        raise os_error(code, "io_uring_enter")
+
+    def _submit_with_timer(self, nr: int, deadline: int) -> int:
+        """`_submit_until` for kernels whose enter takes no timeout: a TIMEOUT request wakes the wait."""
+        if nr == 0:
+            return self._complete_enter(0, self.sq.flush(), 0, None)
+        timer = self.timeout(max(deadline - time.monotonic_ns(), 0))
+        drained = self._reaped.drained
+        total = 0
+        try:
+            while True:
+                total += self._complete_enter(0, self.sq.flush(), 1, None)
+                self._reap()
+                if timer.cqe is not None or self._reaped.drained - drained >= nr:
+                    return max(total - 1, 0)
+        finally:
+            if timer.cqe is None:
+                self.cancel(timer)
+                self.submit()
+
+    # --- who may use it
+
+    def _check_usable(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+        if _get_ident() != self._owner:
+            raise WrongThreadError(
+                f"this ring belongs to thread {self._owner_thread.name!r}: make a ring in each thread that needs one, "
+                "or make it with Setup.R_DISABLED and call enable() in the thread that will use it"
+            )
+
+    def _check_can_wait(self, what: str) -> None:
+        if self._calling or self._busy:
+            raise NestedWaitError(
+                f"{what}() inside a callback would wait for the loop that called it: queue the operation with a "
+                "callback of its own"
+            )
+        self._check_usable()
+
+    def _free_bgid(self) -> int:
+        return next(bgid for bgid in range(1 << 16) if bgid not in self._groups)
+
+    # --- the end
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is in flight, wait until the kernel is done with it, and give everything back.
+
+        What was queued and never submitted is dropped, as if cancelled. If the kernel does not
+        finish within a second, the memory it may still write to is kept for the rest of the
+        process and a ResourceWarning says so. A second call does nothing.
+        """
+        if self._closed is not None:
+            return
+        if self._calling or self._busy:
+            raise NestedWaitError("close() inside a callback would wait for the loop that called it: call stop() there")
+        if _get_ident() == self._owner:
+            quiet = self._quiesce()
+        elif self._owner_thread.is_alive():
+            self._check_usable()
+            return
+        else:
+            quiet = False  # only the owner could have reaped, and it is gone
+        self._tear_down(quiet)
+
+    def _quiesce(self) -> bool:
+        """Cancel and reap everything. True if the kernel has no request of this ring any more, for all we know."""
+        self._link_flag = 0
+        if hasattr(self, "sq"):
+            for token in self.sq.discard():
+                operation = self._inflight.pop(token, None)
+                if operation is not None:
+                    operation.cqe = (-errno.ECANCELED, 0)
+                    operation.settle()
+        raw_used = self._raw_used()
+        if not self._inflight and not raw_used:
+            return True
+        deadline = time.monotonic_ns() + _CLOSE_NS
+        one_by_one = False
+        cancels: set[int] = set()
+        try:
+            while time.monotonic_ns() < deadline:
+                if one_by_one:
+                    for token in [token for token in self._inflight if token not in cancels]:
+                        cancels.add(self._queue(Operation, self.sq.prep_cancel, (token, 0)).token)
+                else:
+                    sweep = self._queue(Operation, self.sq.prep_cancel, (0, _CANCEL_EVERYTHING))
+                    cancels.add(sweep.token)
+                until = min(time.monotonic_ns() + _CANCEL_AGAIN_NS, deadline)
+                while self._inflight and time.monotonic_ns() < until:
+                    self._submit_until(0 if self.cq.ready else 1, until)
+                    self._reap()
+                if not one_by_one and sweep.cqe is not None and sweep.cqe[0] == -errno.EINVAL:
+                    one_by_one = True  # before Linux 5.19
+                if not self._inflight:
+                    return not raw_used
+        except (OSError, RawuringError):
+            pass  # disabled, restricted, or worse: the kernel cancels everything when the fd is closed
+        return False
+
+    def _raw_used(self) -> bool:
+        return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._owned_sqes
+
+    def _tear_down(self, quiet: bool) -> None:
+        kept = (self._inflight, self._groups, self._registered_buffers)
+        owes = bool(self._inflight or self._groups or self._registered_buffers)
+        watch = None if quiet or not owes else self._watch_kernel()
+        self._close_fd(RingClosedError("this ring is closed: make a new one"))
+        if not quiet and owes and not (watch is not None and _hung_up(watch)):
+            _kept.append(kept)
+            warnings.warn(
+                f"a ring was closed and the kernel may still work on {len(self._inflight)} requests of it: "
+                "their memory is kept",
+                ResourceWarning,
+                stacklevel=3,
+                source=self,
+            )
+        if watch is not None:
+            os.close(watch)
+        self._let_go()
+
+    def _watch_kernel(self) -> int | None:
+        """A fd that hangs up when the kernel has let go of the ring: the reader of a pipe whose writer it holds."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            try:
+                register.unregister_files(self._fd)
+            except OSError:
+                pass  # there was no table
+            register.files(self._fd, [writer])
+        except OSError:
+            os.close(reader)
+            return None
+        finally:
+            os.close(writer)
+        return reader
+
+    def _close_fd(self, reason: RawuringError) -> None:
+        self._closed = reason
+        if hasattr(self, "cq"):
+            self.sq.close(reason)
+            self.cq.close(reason)
+        if hasattr(self, "_memory"):
+            self._memory.close()
+        # Forgotten before it is closed: an interrupt in between leaks it, the other order could
+        # close a number that something else has been given since.
+        index, self._registered_index = self._registered_index, -1
+        fd, self._fd = self._fd, -1
+        if index >= 0 and _get_ident() == self._owner:
+            register.unregister_ring_fd(fd, index)
+        if fd >= 0:
+            os.close(fd)
+
+    def _let_go(self) -> None:
+        self._inflight = {}
+        groups, self._groups = self._groups, {}
+        for group in groups.values():
+            group.release()
+        self._registered_buffers = None
+        if self._file_table is not None:
+            self._file_table = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) is not None:
+            return
+        warnings.warn(
+            f"unclosed ring with {len(self._inflight)} operations in flight", ResourceWarning, stacklevel=1, source=self
+        )
+        self._tear_down(quiet=not self._inflight and not self._raw_used())
+
+    def _forked(self) -> None:
+        """In the child of a fork: the mappings are the parent's ring, and the fd keeps it alive."""
+        if self._closed is None:
+            self._registered_index = -1
+            self._close_fd(
+                ForkedRingError("this ring was made before the fork and works only in the parent: make a new one here")
+            )
+
+    def __repr__(self) -> str:
+        if self._closed is not None:
+            return "<Ring closed>"
+        return f"<Ring fd={self._fd} entries={self.sq.entries} in_flight={len(self._inflight)} {self.setup_flags!r}>"
+
+
+# --- set-up
+
+
+def _implied_flags(cq_entries: int | None, sq_thread_cpu: int | None, attach_to: Ring | None) -> int:
+    implied = 0
+    if cq_entries is not None:
+        implied |= _Setup.CQSIZE
+    if sq_thread_cpu is not None:
+        implied |= _Setup.SQ_AFF
+    if attach_to is not None:
+        implied |= _Setup.ATTACH_WQ
+    return implied
+
+
+def _refuse_flags(setup_flags: int) -> None:
+    not_yet = setup_flags & _NOT_YET
+    if not_yet:
+        raise RawuringError(f"{_Setup(not_yet)!r}: a Ring cannot be made with that yet")
+    if setup_flags & _Setup.SQPOLL and not atomics.has_full_fence:
+        raise RawuringError(
+            "Setup.SQPOLL needs a full memory fence, which cannot be had here: install libatomic (Debian: libatomic1)"
+        )
+
+
+def _check_ordering(granted: int) -> None:
+    if atomics.backend == "none" and (granted & _Setup.SQPOLL or not granted & _Setup.DEFER_TASKRUN):
+        raise RawuringError(
+            "this machine orders memory weakly and neither libatomic nor executable memory can be had: only a ring "
+            "with Setup.DEFER_TASKRUN and without SQPOLL is safe; install libatomic (Debian: libatomic1)"
+        )
+
+
+def _compatible(wanted: int, named: int) -> int:
+    """The wanted flags that go together with those that the caller named."""
+    for one, other in abi.SETUP_CONFLICTS:
+        if named & one:
+            wanted &= ~other
+        if named & other:
+            wanted &= ~one
+    return _with_requirements(wanted, named)
+
+
+def _with_requirements(wanted: int, named: int) -> int:
+    """The wanted flags less those whose requirements are neither wanted nor named."""
+    for flag, any_of in abi.SETUP_REQUIRES.items():
+        if wanted & flag and not any((wanted | named) & needed for needed in any_of):
+            wanted &= ~flag
+    return wanted
+
+
+def _steps(wanted: int) -> Iterator[int]:
+    """Sets of wanted flags to try: all of them, then without the newest, and so on."""
+    flags = sorted((flag for flag in _Setup if wanted & flag), key=lambda flag: _release(flag.since))
+    while True:
+        yield sum(flags)
+        if not flags:
+            return
+        flags.pop()
+
+
+def _set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[int, bytearray]:
+    """io_uring_setup with the best flags that are granted. Returns the fd and the kernel's answer."""
+    if not 0 <= entries < 1 << 32:
+        raise RawuringError(f"a ring has 1 to {abi.MAX_ENTRIES} entries: {entries} cannot be had")
+    last: OSError | None = None
+    for optional in _steps(_compatible(wanted & ~named, named)):
+        attempt = bytearray(params)
+        abi.IO_URING_PARAMS.put(attempt, "flags", named | _with_requirements(optional, named))
+        try:
+            return _set_up_patiently(entries, attempt), attempt
+        except OSError as error:
+            last = error
+            if error.errno != errno.EINVAL:
+                break
+    assert last is not None and last.errno is not None
+    from . import diagnosis  # only a failure pays for it
+
+    cq_entries = abi.IO_URING_PARAMS.get(params, "cq_entries") if named & _Setup.CQSIZE else None
+    explained = diagnosis.explain_setup_failure(last.errno, entries, named, cq_entries)
+    raise RingSetupError(last.errno, explained.text) from None
+
+
+def _set_up_patiently(entries: int, params: bytearray) -> int:
+    """io_uring_setup; ENOMEM is tried again for a while, since the memory of a closed ring comes back late."""
+    deadline = time.monotonic_ns() + _SETUP_RETRY_NS
+    while True:
+        try:
+            return syscalls.setup(entries, params)
+        except OSError as error:
+            if error.errno != errno.ENOMEM or time.monotonic_ns() >= deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _release(text: str) -> tuple[int, int]:
+    """(major, minor) of a kernel release such as 6.12.3-amd64. It explains; it never decides."""
+    major, _, rest = text.partition(".")
+    minor = ""
+    for char in rest:
+        if not char.isdigit():
+            break
+        minor += char
+    return int(major), int(minor or 0)
+
+
+def _hung_up(reader: int) -> bool:
+    """Wait for the kernel to let go of the ring (it takes some 10 to 60 ms after the fd is closed)."""
+    poll = select.poll()
+    poll.register(reader, 0)
+    return bool(poll.poll(_CLOSE_NS // 1_000_000))
+
+
+# --- beyond the life of a ring
+
+_kept: list[object] = []
+"""What a ring could not free, since the kernel may still write to it."""
+
+_rings: weakref.WeakSet[Ring] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ring in list(_rings):
+        ring._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
