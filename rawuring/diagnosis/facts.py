@@ -66,6 +66,7 @@ class Facts:
     unit: str | None = None  # the systemd unit
     modules: tuple[str, ...] = ()  # security modules
     memory: MemoryLimit | None = None  # gathered only where the trial gave ENOMEM
+    open_files: tuple[int | None, int | None] = (None, None)  # RLIMIT_NOFILE, soft and hard; -1 is unlimited
 
     @property
     def sysctl_denies(self) -> bool | None:
@@ -137,6 +138,7 @@ def gather(observed_errno: int | None = None) -> Facts:
         unit=unit,
         modules=_security_modules(),
         memory=memory_limit() if answers[3] == errno.ENOMEM else None,
+        open_files=rlimit("RLIMIT_NOFILE"),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .. import abi
 from . import facts
@@ -41,6 +41,14 @@ def explain_setup_failure(
         return classify(facts.gather(errno_value)) or _explain_refused_sqpoll(errno_value, request)
     if errno_value in (errno.ENXIO, errno.EBADF) and setup_flags & abi.Setup.ATTACH_WQ:
         return _bad_wq_fd(errno_value, request)
+    if errno_value == errno.EOVERFLOW and setup_flags & (abi.Setup.SQE_MIXED | abi.Setup.CQE_MIXED):
+        return Diagnosis(
+            "bad-entries",
+            LIKELY,
+            f"{failed(errno_value)}: a large entry takes two places, so with SQE_MIXED or CQE_MIXED "
+            "a queue of one entry cannot be.",
+            "Ask for at least 2 entries.",
+        )
     if errno_value == errno.EAGAIN and setup_flags & abi.Setup.SQPOLL:
         return Diagnosis(
             "thread-limit",
@@ -62,9 +70,14 @@ def explain_setup_failure(
             "bad-memory",
             LIKELY,
             f"{failed(errno_value)}: the memory given for NO_MMAP is not mapped or not writable.",
-            "Give the addresses of mapped, page-aligned memory in cq_off.user_addr (rings) and sq_off.user_addr (SQEs).",
+            "Give addresses of mapped, page-aligned memory in cq_off.user_addr (rings) and sq_off.user_addr (SQEs).",
         )
     return _unexplained(errno_value, request)
+
+
+def why_unavailable() -> Diagnosis | None:
+    """Why this thread can make no ring at all, or None if it can."""
+    return classify(facts.gather())
 
 
 @dataclass(frozen=True)
@@ -76,26 +89,34 @@ class _Request:
     wq_fd: int | None
     trial: Trial
 
-    def try_flags(self, setup_flags: int) -> int:
-        """The errno of a trial ring with these flags, as small as can be."""
-        return self._try(1, setup_flags, 2)
-
     def try_all_but(self, left_out: int) -> int:
         """The errno of the ring as asked for, without some of its flags."""
-        return self._try(self.entries, self.setup_flags & ~left_out, self.cq_entries or 2 * self.entries)
+        cq_entries = self.cq_entries or 2 * self.entries
+        return self._try(self.entries, self.setup_flags & ~left_out, cq_entries, self.sq_thread_cpu, self.wq_fd)
 
-    def _try(self, entries: int, setup_flags: int, cq_entries: int) -> int:
-        cpu = self.sq_thread_cpu if self.sq_thread_cpu is not None else (facts.allowed_cpus() or [0])[0]
-        return self.trial(entries, setup_flags, cq_entries, cpu, -1 if self.wq_fd is None else self.wq_fd)
+    def try_harmless(self, setup_flags: int) -> int:
+        """The errno of a small ring with these flags, whose values are not those asked for."""
+        return self._try(2, setup_flags, 4, None, None)
+
+    def _try(self, entries: int, setup_flags: int, cq_entries: int, cpu: int | None, wq_fd: int | None) -> int:
+        if cpu is None:
+            cpu = (facts.allowed_cpus() or [0])[0]
+        return self.trial(entries, setup_flags, cq_entries, cpu, -1 if wq_fd is None else wq_fd)
 
     def with_needs(self, flag: int) -> int:
-        """The flag and those of the request that it does not go without."""
-        for other, needs in abi.SETUP_REQUIRES.items():
-            if other == flag:
-                for need in needs:
-                    if need & self.setup_flags:
-                        flag |= self.with_needs(int(need))
+        """The flag and those that it does not go without; of alternatives those asked for, or the first."""
+        needs = next((needs for other, needs in abi.SETUP_REQUIRES.items() if other == flag), ())
+        for need in [need for need in needs if need & self.setup_flags] or needs[:1]:
+            flag |= self.with_needs(int(need))
         return flag
+
+    def unknown_to_kernel(self) -> list[int]:
+        """The flags of which a ring is refused that has nothing else wrong with it."""
+        if self.try_harmless(0) == errno.EINVAL:
+            return []  # a plain ring is refused too, so a trial says nothing about flags
+        # Those that need the fewest others first, so that none is blamed for one that it needs.
+        flags = sorted(bits_of(self.setup_flags), key=lambda bit: self.with_needs(bit).bit_count())
+        return [bit for bit in flags if self.try_harmless(self.with_needs(bit)) == errno.EINVAL]
 
 
 def _explain_einval(request: _Request) -> Diagnosis:
@@ -103,7 +124,7 @@ def _explain_einval(request: _Request) -> Diagnosis:
         found = check(request)
         if found is not None:
             return found
-    if request.try_flags(0) == errno.EINVAL:  # a plain ring is refused too: not the kernel's doing
+    if request.try_harmless(0) == errno.EINVAL:  # a plain ring is refused too
         return classify(facts.gather(errno.EINVAL)) or _unexplained(errno.EINVAL, request)
     return _unknown_flag(request) or _bad_value(request) or _unexplained(errno.EINVAL, request)
 
@@ -122,20 +143,27 @@ def _bad_entries(request: _Request) -> Diagnosis | None:
 
 
 def _bad_flag_pair(request: _Request) -> Diagnosis | None:
+    asked = request.setup_flags
     for one, other in abi.SETUP_CONFLICTS:
-        if request.setup_flags & one and request.setup_flags & other:
-            return _einval(
-                "flags-conflict",
-                f"{flag_name(one)} and {flag_name(other)} do not go together: {_why_not_both(one, other)}.",
-                f"Leave out {flag_name(one)} or {flag_name(other)}.",
-            )
+        if asked & one and asked & other:
+            why = f"{flag_name(one)} and {flag_name(other)} do not go together: {_why_not_both(one, other)}"
+            return _bad_flags(request, "flags-conflict", why, (one, other), "")
     for flag, needs in abi.SETUP_REQUIRES.items():
-        if request.setup_flags & flag and not any(request.setup_flags & need for need in needs):
+        if asked & flag and not any(asked & need for need in needs):
             names = " or ".join(map(flag_name, needs))
-            return _einval(
-                "flag-needs", f"{flag_name(flag)} needs {names}.", f"Add {names}, or leave out {flag_name(flag)}."
-            )
+            return _bad_flags(request, "flag-needs", f"{flag_name(flag)} needs {names}", (flag,), f"Add {names}, or ")
     return None
+
+
+def _bad_flags(request: _Request, cause: str, why: str, culprits: tuple[int, ...], or_else: str) -> Diagnosis:
+    """These flags are wrong on every kernel. Advise nothing that this one would refuse again."""
+    refused = request.unknown_to_kernel()
+    unknown = [flag for flag in culprits if flag in refused]
+    if unknown:
+        names = " and ".join(map(flag_name, unknown))
+        return _einval(cause, f"{why}; besides, {_this_kernel()} does not know {names}.", f"Leave out {names}.")
+    names = " or ".join(map(flag_name, culprits))
+    return _einval(cause, f"{why}.", f"{or_else}leave out {names}." if or_else else f"Leave out {names}.")
 
 
 def _why_not_both(one: int, other: int) -> str:
@@ -171,27 +199,21 @@ def _bad_cq_entries(request: _Request) -> Diagnosis | None:
 
 
 def _unknown_flag(request: _Request) -> Diagnosis | None:
-    """The flag of which a trial ring is refused that has nothing else wrong with it."""
-    since = {int(flag): flag.since for flag in abi.Setup}
-    faultless = replace(request, sq_thread_cpu=None, wq_fd=None)
-    here = facts.release()
-    # Those that need the fewest others first, so that a flag is not blamed for one that it needs.
-    for bit in sorted(bits_of(request.setup_flags), key=lambda bit: faultless.with_needs(bit).bit_count()):
-        wanted = faultless.with_needs(bit)
-        if faultless.try_flags(wanted) != errno.EINVAL:
-            continue
-        evidence = (f"trial rings: with {flag_names(wanted)} EINVAL, without flags not",)
-        name, kernel = flag_name(bit), f"this kernel ({here or 'of unknown release'})"
-        if bit not in since:
-            return _einval("flag-unsupported", f"{kernel} does not know {name}.", "Leave it out.", evidence)
-        release, needed = version_of(here), version_of(since[bit])
-        if release is not None and needed is not None and release >= needed:
-            why = f"{name} came with Linux {since[bit]}, but {kernel} refuses it."
-        else:
-            why = f"{name} needs Linux {since[bit]}, and {kernel} does not know it."
-        fix = f"Leave out {name}, or run on Linux {since[bit]} or later."
-        return _einval("flag-unsupported", why, fix, evidence)
-    return None
+    unknown = request.unknown_to_kernel()
+    if not unknown:
+        return None
+    flag = unknown[0]
+    name, since = flag_name(flag), {int(known): known.since for known in abi.Setup}.get(flag)
+    evidence = (f"trial rings: EINVAL with {flag_names(request.with_needs(flag))}, not without flags",)
+    if since is None:
+        return _einval("flag-unsupported", f"{_this_kernel()} does not know {name}.", "Leave it out.", evidence)
+    release, needed = version_of(facts.release()), version_of(since)
+    if release is not None and needed is not None and release >= needed:
+        why = f"{name} came with Linux {since}, but {_this_kernel()} refuses it."
+        return _einval("flag-unsupported", why, f"Leave out {name}.", evidence)
+    why = f"{name} needs Linux {since}, and {_this_kernel()} does not know it."
+    fix = f"Leave out {name}, or run on Linux {since} or later."
+    return _einval("flag-unsupported", why, fix, evidence)
 
 
 def _bad_value(request: _Request) -> Diagnosis | None:
@@ -223,7 +245,7 @@ def _bad_value(request: _Request) -> Diagnosis | None:
     return Diagnosis(
         "flags-conflict",
         LIKELY,
-        f"{failed(errno.EINVAL)}: this kernel ({facts.release()}) refuses {flag_names(asked)} together.",
+        f"{failed(errno.EINVAL)}: {_this_kernel()} refuses {flag_names(asked)} together.",
         f"Leave out {names}.",
         (f"trial rings: EINVAL with all these flags, not without {names}",),
     )
@@ -269,6 +291,10 @@ def _explain_refused_sqpoll(errno_value: int, request: _Request) -> Diagnosis:
     )
 
 
+def _this_kernel() -> str:
+    return f"this kernel ({facts.release() or 'of unknown release'})"
+
+
 def _einval(cause: str, why: str, fix: str, evidence: tuple[str, ...] = ()) -> Diagnosis:
     return Diagnosis(cause, CERTAIN, f"{failed(errno.EINVAL)}: {why}", fix, evidence)
 
@@ -280,6 +306,6 @@ def _unexplained(errno_value: int, request: _Request) -> Diagnosis:
     return Diagnosis(
         "unknown",
         POSSIBLE,
-        f"{failed(errno_value)} ({asked}; Linux {facts.release() or 'of unknown release'}), and the cause is not known.",
+        f"{failed(errno_value)} on {_this_kernel()} for {asked}, and the cause is not known.",
         "Leave out flags one by one to find the one that matters." if request.setup_flags else "Try again.",
     )

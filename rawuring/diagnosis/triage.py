@@ -1,6 +1,6 @@
-"""From the facts to the reason why no ring at all can be made. `classify` is pure.
+"""From the facts to the reason why no ring at all can be made.
 
-May import `abi`. Never observes anything: that is `facts.gather`.
+May import the standard library only. Never observes anything: that is `facts.gather`.
 
 The answers of the three calls                               setup    enter    register
 reachable                                                    EFAULT   EBADF    EINVAL or EBADF
@@ -16,17 +16,12 @@ import errno
 import signal
 from typing import Final
 
-from .facts import Facts, MemoryLimit, gather, rlimit
+from .facts import Facts, MemoryLimit
 from .limits import explain_enomem, explain_fd_limit, user_name
 from .report import CERTAIN, LIKELY, POSSIBLE, Diagnosis, errno_name, failed, version_of
 
 _FIRST_RELEASE: Final = (5, 1)
 _THREE_CALLS: Final = "io_uring_setup, io_uring_enter and io_uring_register"
-
-
-def why_unavailable() -> Diagnosis | None:
-    """Why this thread can make no ring at all, or None if it can."""
-    return classify(gather())
 
 
 def classify(facts: Facts) -> Diagnosis | None:
@@ -72,7 +67,7 @@ def _reachable(facts: Facts) -> Diagnosis | None:
     if facts.trial_errno == errno.ENOMEM:
         return explain_enomem(2, 0, None, facts.memory or MemoryLimit())
     if facts.trial_errno in (errno.EMFILE, errno.ENFILE):
-        return explain_fd_limit(facts.trial_errno, *rlimit("RLIMIT_NOFILE"))
+        return explain_fd_limit(facts.trial_errno, *facts.open_files)
     if facts.trial_errno in (errno.EPERM, errno.EACCES):
         return _denied_by_module(facts)
     return _diagnose(
@@ -127,7 +122,8 @@ def _absent(facts: Facts) -> Diagnosis:
         return _diagnose(facts, "seccomp", LIKELY, why, _seccomp_fix(facts))
     if version is not None and version < _FIRST_RELEASE:
         why = f"this kernel ({here}) does not have io_uring, which came with Linux 5.1."
-        return _diagnose(facts, "absent", CERTAIN, why, "Run on Linux 5.10 or later (WSL: version 2; gVisor: not in it).")
+        fix = "Run on Linux 5.10 or later (WSL: version 2; gVisor: outside it)."
+        return _diagnose(facts, "absent", CERTAIN, why, fix)
     confidence = CERTAIN if present is False else LIKELY if facts.seccomp is not None else POSSIBLE
     return _diagnose(
         facts,
@@ -223,7 +219,8 @@ def _undecided(facts: Facts) -> Diagnosis:
         "unknown",
         POSSIBLE,
         f"the cause is not known, because the child process that tries io_uring's system calls {how}.",
-        "Look at `sysctl kernel.io_uring_disabled` (0 allows everybody) and `grep Seccomp: /proc/self/status` (2: a filter).",
+        "Look at `sysctl kernel.io_uring_disabled` (0 allows everybody) "
+        "and at `grep Seccomp: /proc/self/status` (2 is a filter).",
     )
 
 
