@@ -37,13 +37,19 @@ _F_32 = int(abi.CqeFlag.F_32)
 class CompletionQueue:
     """The CQ of one ring."""
 
-    __slots__ = ("_memory", "_cqes", "_head", "_mask", "_unpack", "_big", "_mixed", "_hidden_work", "_closed")
+    __slots__ = (
+        "_memory", "_cqes", "_nbytes", "_head", "_mask", "_unpack", "_load_tail", "_store_head", "_big", "_mixed",
+        "_hidden_work", "_closed",
+    )  # fmt: skip
 
     def __init__(self, memory: RingMemory, setup_flags: int = 0) -> None:
         self._memory = memory
         self._cqes = memory.cqes
+        self._nbytes = memory.cqe_nbytes
         self._mask = memory.cq_entries - 1
-        self._head = memory.cq_head.load()
+        self._head = memory.cq_head.load()  # counts on without limit, like the positions in sq.py
+        self._load_tail = memory.cq_tail.load_acquire
+        self._store_head = memory.cq_head.store_release
         self._big = bool(setup_flags & abi.Setup.CQE32)
         self._mixed = bool(setup_flags & abi.Setup.CQE_MIXED)
         self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
@@ -60,8 +66,12 @@ class CompletionQueue:
     @property
     def ready(self) -> int:
         """How many slots hold CQEs to take now (with CQE_MIXED a large CQE fills two)."""
-        self._check_open()
-        return (self._memory.cq_tail.load_acquire() - self._head) & U32
+        return (self._load_tail() - self._head) & U32
+
+    @property
+    def head(self) -> int:
+        """How many slots were ever taken."""
+        return self._head
 
     @property
     def overflowed(self) -> bool:
@@ -91,8 +101,19 @@ class CompletionQueue:
         The list is all yours: the slots are given back before it is returned. On rings with
         32-byte CQEs the second half is left out: see `drain32`.
         """
-        batch, head = self.peek()
-        self.advance_to(head)
+        head = self._head
+        count = (self._load_tail() - head) & U32
+        if not count:
+            return []
+        start = head & self._mask
+        if start + count > self._mask + 1 or self._mixed:
+            batch = self._copy_wrapped(count)
+        else:
+            nbytes = self._nbytes
+            batch = list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes]))
+        head += count
+        self._store_head(head & U32)
+        self._head = head
         return batch
 
     def peek(self) -> tuple[list[Cqe], int]:
@@ -101,26 +122,19 @@ class CompletionQueue:
         `peek()` then `advance_to(head)` is `drain()` in two steps, for those who must have the
         batch in safe hands before its slots are given back.
         """
-        tail = self._memory.cq_tail.load_acquire()
         head = self._head
-        count = (tail - head) & U32
+        count = (self._load_tail() - head) & U32
         if not count:
             return [], head
-        if self._mixed:
-            return [(user_data, res, cqe_flags) for user_data, res, cqe_flags, _, _ in self._walk_mixed(count)], tail
         start = head & self._mask
-        beyond = start + count - self._mask - 1
-        nbytes = self._memory.cqe_nbytes
-        if beyond <= 0:
-            return list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes])), tail
-        # It wraps: the rest lies at the start of the array.
-        batch = list(self._unpack(self._cqes[start * nbytes :]))
-        batch += self._unpack(self._cqes[: beyond * nbytes])
-        return batch, tail
+        if start + count > self._mask + 1 or self._mixed:
+            return self._copy_wrapped(count), head + count
+        nbytes = self._nbytes
+        return list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes])), head + count
 
     def advance_to(self, head: int) -> None:
         """Give every slot before `head` back to the kernel."""
-        self._memory.cq_head.store_release(head)
+        self._store_head(head & U32)
         self._head = head
 
     def drain32(self) -> list[Cqe32]:
@@ -128,8 +142,7 @@ class CompletionQueue:
 
         For rings with Setup.CQE32 or Setup.CQE_MIXED, where a 16-byte CQE has big0 == big1 == 0.
         """
-        tail = self._memory.cq_tail.load_acquire()
-        count = (tail - self._head) & U32
+        count = (self._load_tail() - self._head) & U32
         if self._mixed:
             batch = self._walk_mixed(count)
         elif self._big:
@@ -137,7 +150,7 @@ class CompletionQueue:
             batch = [_CQE32_BIG.unpack_from(self._cqes, slot * 32) for slot in slots]
         else:
             raise RawuringError("this ring has 16-byte CQEs: ask for Setup.CQE32 or Setup.CQE_MIXED, or use drain()")
-        self.advance_to(tail)
+        self.advance_to(self._head + count)
         return batch
 
     def eventfd_enabled(self, enabled: bool) -> None:
@@ -155,10 +168,24 @@ class CompletionQueue:
     def close(self, reason: RawuringError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
+        self._load_tail = self._refuse
+
+    def _refuse(self) -> int:
+        assert self._closed is not None
+        raise self._closed
 
     def _check_open(self) -> None:
         if self._closed is not None:
             raise self._closed
+
+    def _copy_wrapped(self, count: int) -> list[Cqe]:
+        if self._mixed:
+            return [cqe[:3] for cqe in self._walk_mixed(count)]
+        # The rest lies at the start of the array.
+        start = self._head & self._mask
+        batch = list(self._unpack(self._cqes[start * self._nbytes :]))
+        batch += self._unpack(self._cqes[: (start + count - self._mask - 1) * self._nbytes])
+        return batch
 
     def _walk_mixed(self, count: int) -> list[Cqe32]:
         # Setup.CQE_MIXED: 16-byte slots; F_32 marks a CQE of two slots, which never wraps: the

@@ -89,23 +89,28 @@ _FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Canc
 class _Batch:
     """CQEs that were copied out of the CQ and are not resolved yet."""
 
-    __slots__ = ("head", "first", "found", "raw", "streams")
+    __slots__ = ("first", "head", "found", "raw")
 
-    def __init__(self, cqes: list[RawCqe], head: int, first: int, inflight: dict[int, Operation[Any]]) -> None:
+    def __init__(self, first: int, head: int, cqes: list[RawCqe], inflight: dict[int, Operation[Any]]) -> None:
         get = inflight.get
-        self.head = head  # of the CQ, once the batch is safe here
-        self.first = first  # the position of the first CQE among all that this ring ever had
+        self.first = first  # the head of the CQ before the batch: what counts its CQEs
+        self.head = head  # and after it, for when the batch is safe here
         self.found = [(get(user_data), res, cqe_flags) for user_data, res, cqe_flags in cqes]
         self.raw = [cqe for cqe in cqes if cqe[0] < OWNED]
+
+
+Event = tuple[Operation[Any], int, int]
 
 
 class _Reaped(NamedTuple):
     """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
 
     batch: _Batch | None  # being resolved
-    drained: int  # how many CQEs this ring ever took
     raw: list[RawCqe]  # of the raw layer, until `completions()` hands them out
-    events: deque[tuple[Operation[Any], int, int]]  # completions whose callbacks have not run yet
+    events: deque[Event]  # completions whose callbacks have not run yet
+
+
+_NOTHING: Final = _Reaped(None, [], deque())
 
 
 class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations):
@@ -152,7 +157,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._fd = -1
         self._closed: RawuringError | None = RingClosedError("this ring was never set up")
         self._inflight: dict[int, Operation[Any]] = {}
-        self._reaped = _Reaped(None, 0, [], deque())
+        self._reaped = _NOTHING
         self._groups: dict[int, BufferRing | ProvidedBuffers] = {}
         self._registered_buffers: RegisteredBuffers | None = None
         self._file_table: FileTable | None = None
@@ -164,8 +169,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._busy = False  # resolving a batch
         self._calling = False  # running callbacks
         self._stopping = False
-        self._owner_thread = threading.current_thread()
-        self._owner = _get_ident()
+        self._sqpoll = False
+        self._own()
 
         setup_flags |= _implied_flags(cq_entries, sq_thread_cpu, attach_to)
         _refuse_flags(setup_flags)
@@ -183,6 +188,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             """The Feature bits of this kernel, less `mask_features`."""
             _check_ordering(self.setup_flags)
             self._sqpoll = bool(self.setup_flags & _Setup.SQPOLL)
+            self._own()
             self._memory = MappedRing(self._fd, answer)
             self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll)
             self.cq = CompletionQueue(self._memory, self.setup_flags)
@@ -253,21 +259,18 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         On a DEFER_TASKRUN ring what completes later is posted only inside an enter that waits:
         after `submit()` alone, the completion queue shows no more than what completed at once.
         """
-        if _get_ident() != self._owner:
+        if _get_ident() != self._plain_owner:
             self._check_usable()
-        pending = self.sq.flush()
-        if self._sqpoll:
-            if self._closed is not None:
-                raise self._closed
-            if pending and self.sq.needs_wakeup():
-                self._answer(_enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAKEUP))
-            return pending
+            return self._complete_enter(0, None, None)
+        sq = self.sq
+        pending = sq.flush()
         if not pending:
-            if self._closed is not None:
-                raise self._closed
             return 0
         taken = _enter(self._enter_fd, pending, 0, self._enter_flags)
-        return taken if taken == pending else self._complete_enter(taken, pending, None, None)
+        if taken == pending:
+            sq.all_consumed()
+            return taken
+        return self._complete_enter(taken, None, None)
 
     def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
         """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
@@ -281,17 +284,17 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
         that a read on this ring is armed on.
         """
-        if _get_ident() != self._owner or self._closed is not None:
+        if timeout_ns is not None or _get_ident() != self._plain_owner:
             self._check_usable()
-        if timeout_ns is not None:
-            return self._submit_until(nr, time.monotonic_ns() + timeout_ns)
-        pending = self.sq.flush()
-        if self._sqpoll:
-            return self._complete_enter(0, pending, nr, None)
+            return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
+        sq = self.sq
+        pending = sq.flush()
         taken = _enter(self._enter_fd, pending, nr, self._getevents)
-        if taken == pending and self.cq.ready >= nr:
-            return taken
-        return self._complete_enter(taken, pending, nr, None)
+        if taken == pending:
+            sq.all_consumed()
+            if self.cq.ready >= nr:
+                return taken
+        return self._complete_enter(taken, nr, None)
 
     def completions(self) -> list[RawCqe]:
         """Take the completions of raw requests: (user_data, res, cqe_flags), in CQ order, all that are there.
@@ -299,23 +302,15 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         Completions of owned operations are resolved and their callbacks called on the way.
         Nothing is submitted and nothing waited for.
         """
-        if not self._inflight and self._reaped.batch is None and not self._reaped.raw:
-            if self._closed is not None:
-                raise self._closed
+        if not self._inflight and self._reaped is _NOTHING:
             # Nothing of the owned layer is in flight: every CQE is the caller's.
             return self.cq.drain()
-        if _get_ident() != self._owner or self._closed is not None:
-            self._check_usable()
+        self._check_usable()
         self._reap()
-        reaped = self._reaped
-        raw = reaped.raw
-        self._reaped = reaped._replace(raw=[])
-        if reaped.events and not self._calling:
-            try:
-                self._run_callbacks()
-            except BaseException:
-                self._reaped = self._reaped._replace(raw=raw + self._reaped.raw)
-                raise
+        if self._reaped.events and not self._calling:
+            self._run_callbacks()
+        raw = self._reaped.raw
+        self._commit(None, [], self._reaped.events)
         return raw
 
     def run_once(self, timeout_ns: int | None = None) -> bool:
@@ -375,8 +370,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         if self._closed is not None:
             raise self._closed
         register.enable_rings(self._fd)
-        self._owner_thread = threading.current_thread()
-        self._owner = _get_ident()
+        self._own()
 
     def register_buffers(self, buffers: Sequence[Buffer]) -> RegisteredBuffers:
         """Register buffers for `read_fixed` and `write_fixed`: one table per ring.
@@ -480,7 +474,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         # The table first, the SQE last: whatever interrupts us, the kernel never knows of an
         # operation that the table does not hold.
         self._inflight[token] = operation
-        tail = self.sq._tail
+        tail = self.sq.tail
         try:
             prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
         except SubmissionQueueFullError:
@@ -491,7 +485,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 self._forget(token)
                 raise
         except BaseException:
-            if self.sq._tail == tail:
+            if self.sq.tail == tail:
                 del self._inflight[token]
             raise
         self._owned_sqes += 1
@@ -571,7 +565,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         """Submit, wait for a completion, resolve, call back. False if the deadline passed without one."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
-        drained = self._reaped.drained
+        drained = self.cq.head
         if self._reaped.events:
             self._run_callbacks()
             return True
@@ -589,7 +583,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 time.sleep(0.001)
         self._reap()
         self._run_callbacks()
-        return self._reaped.drained != drained
+        return self.cq.head != drained
 
     def _reap(self) -> None:
         """Take what is in the CQ and resolve it.
@@ -602,17 +596,16 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._busy = True
         try:
             reaped = self._reaped
-            if reaped.batch is None:
+            batch = reaped.batch
+            if batch is None:
+                first = self.cq.head
                 cqes, head = self.cq.peek()
-                batch = _Batch(cqes, head, reaped.drained, self._inflight)
-                self._reaped = reaped = reaped._replace(batch=batch)
-            else:
-                batch = reaped.batch
+                if head == first:
+                    return
+                batch = _Batch(first, head, cqes, self._inflight)
+                self._commit(batch, reaped.raw, reaped.events)
             self.cq.advance_to(batch.head)
             found = batch.found
-            if not found:
-                self._reaped = reaped._replace(batch=None)
-                return
             streams = False
             for operation, res, cqe_flags in found:
                 if operation is None:
@@ -628,9 +621,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 if operation is not None and not cqe_flags & _F_MORE:
                     pop(operation.token, None)
             events = [event for event in found if event[0] is not None and event[0].callback is not None]
-            self._reaped = _Reaped(
+            self._commit(
                 None,
-                batch.first + len(found),
                 reaped.raw + batch.raw if batch.raw else reaped.raw,
                 deque([*reaped.events, *events]) if events else reaped.events,  # type: ignore[list-item]
             )
@@ -640,6 +632,9 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                     operation.settle()
         finally:
             self._busy = False
+
+    def _commit(self, batch: _Batch | None, raw: list[RawCqe], events: deque[Event]) -> None:
+        self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else _NOTHING
 
     def _resolve_streams(self, batch: _Batch) -> None:
         for position, (operation, res, cqe_flags) in enumerate(batch.found, batch.first):
@@ -698,51 +693,55 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._enter_fd, self._enter_flags = self._registered_index, _REGISTERED_RING
         self._getevents = _GETEVENTS | _REGISTERED_RING
 
-    def _submit_until(self, nr: int, deadline: int) -> int:
-        if not self._ext_arg:
+    def _submit_until(self, nr: int, deadline: int | None) -> int:
+        if deadline is not None and not self._ext_arg:
             return self._submit_with_timer(nr, deadline)
-        return self._complete_enter(0, self.sq.flush(), nr, deadline)
+        return self._complete_enter(None, nr, deadline)
 
-    def _complete_enter(self, taken: int, pending: int, nr: int | None, deadline: int | None) -> int:
-        """Go on after an enter that took `taken` (or failed) of `pending`, until all is done.
+    def _complete_enter(self, taken: int | None, nr: int | None, deadline: int | None) -> int:
+        """Enter until everything published is consumed and `nr` completions are there, or the deadline has passed.
 
-        An enter stops early for many reasons: a bad SQE without SUBMIT_ALL, a signal, a timeout
-        request that fired, the wait's own timeout. `min_complete` is not a promise either. So
-        the queues decide, not the result. `nr` None does not wait at all.
+        `taken` is what an enter before this one answered, None if there was none. An enter stops
+        early for many reasons: a bad SQE without SUBMIT_ALL, a signal, a timeout request that
+        fired, the wait's own timeout; `min_complete` is not a promise either. So the queues
+        decide, not the result. `nr` None does not wait at all.
         """
-        total = self._answer(taken)
-        nr_capped = None if nr is None else min(nr, self.cq.entries)
-        entered = not self._sqpoll and taken != 0
+        sq, cq = self.sq, self.cq
+        total = 0 if taken is None else self._answer(taken)
+        entered = taken is not None and taken >= 0
+        expired = False
+        waits = 0 if nr is None else min(nr, cq.entries)
         while True:
-            pending = self.sq.flush()
             enter_flags = self._enter_flags
             if self._sqpoll:
-                total, to_submit = pending, 0
-                if pending and self.sq.needs_wakeup():
+                total += sq.unpublished
+                to_submit = 0
+                if sq.flush() and sq.needs_wakeup():
                     enter_flags |= _SQ_WAKEUP
-            else:
-                to_submit = pending
-            if nr_capped is None:
-                if not to_submit:
+                elif nr is None:
                     return total
-                waits = 0
             else:
+                sq.look()
+                to_submit = sq.flush()
+                if nr is None and not to_submit:
+                    return total
+            if nr is not None:
+                if expired and not to_submit or entered and not to_submit and cq.ready >= waits:
+                    return total
                 enter_flags |= _GETEVENTS
-                if entered and not to_submit and self.cq.ready >= nr_capped:
-                    return total
-                waits = nr_capped
-            if deadline is None or not waits:
-                taken = _enter(self._enter_fd, to_submit, waits, enter_flags)
+            if deadline is None or not waits or expired:
+                taken = _enter(self._enter_fd, to_submit, 0 if expired else waits, enter_flags)
             else:
                 remaining = max(deadline - time.monotonic_ns(), 0)
                 self._timespec[0], self._timespec[1] = divmod(remaining, _NS_PER_S)
                 taken = _enter(self._enter_fd, to_submit, waits, enter_flags | _EXT_ARG, self._arg, self._argsz)
-            entered = True
             total += self._answer(taken)
-            if deadline is not None and not (to_submit and taken > 0) and time.monotonic_ns() >= deadline:
-                return total
-            if taken == 0 and to_submit and not self._sqpoll:
+            entered = True
+            if nr is None and self._sqpoll:
+                return total  # the thread is awake, or on its way
+            if taken == 0 and to_submit:
                 raise os_error(errno.EAGAIN, "io_uring_enter took nothing of what was submitted")
+            expired = deadline is not None and time.monotonic_ns() >= deadline
 
     def _answer(self, taken: int) -> int:
         """How many SQEs an enter took; the exception for a failure that is one."""
@@ -764,22 +763,30 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
     def _submit_with_timer(self, nr: int, deadline: int) -> int:
         """`_submit_until` for kernels whose enter takes no timeout: a TIMEOUT request wakes the wait."""
         if nr == 0:
-            return self._complete_enter(0, self.sq.flush(), 0, None)
+            return self._complete_enter(None, 0, None)
         timer = self.timeout(max(deadline - time.monotonic_ns(), 0))
-        drained = self._reaped.drained
-        total = 0
+        start = self.cq.head
+        total = -1  # the timer is ours, not the caller's
         try:
             while True:
-                total += self._complete_enter(0, self.sq.flush(), 1, None)
+                total += self._complete_enter(None, 1, None)
                 self._reap()
-                if timer.cqe is not None or self._reaped.drained - drained >= nr:
-                    return max(total - 1, 0)
+                if timer.cqe is not None or self.cq.head - start >= nr:
+                    return max(total, 0)
         finally:
             if timer.cqe is None:
                 self.cancel(timer)
                 self.submit()
 
     # --- who may use it
+
+    def _own(self) -> None:
+        """The calling thread is the ring's from now on."""
+        self._owner_thread = threading.current_thread()
+        self._owner = _get_ident()
+        # What submit and submit_and_wait compare with: one look tells that the ring is open, that
+        # this is its thread and that no SQ thread reads along.
+        self._plain_owner = -1 if self._sqpoll else self._owner
 
     def _check_usable(self) -> None:
         if self._closed is not None:
@@ -903,6 +910,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def _close_fd(self, reason: RawuringError) -> None:
         self._closed = reason
+        self._plain_owner = -1
         if hasattr(self, "cq"):
             self.sq.close(reason)
             self.cq.close(reason)

@@ -3,16 +3,16 @@
 May import abi, errors, atomics, mmap_ring and prep. It never makes a system call and never
 holds a reference to memory behind an address.
 
-Three positions, all counting SQEs from the start of the ring:
+Three positions, each the bytes of all SQEs before it since the ring was made:
 
-    head       the kernel has consumed every SQE before it; the kernel moves it
-    published  the value of the shared tail: the kernel may consume up to here
-    tail       ours alone: SQEs between `published` and `tail` are written and not yet visible
+    consumed   the kernel has consumed every SQE before it (its own word for it is the head)
+    published  the kernel may consume up to here (the word we store is the tail)
+    at         ours alone: SQEs between `published` and `at` are written and not yet visible
 
-`prep_*` moves `tail`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread)
-moves `head`. The kernel's head and tail are free-running u32: they wrap at 2**32, and the
-slot of a position is its low bits. Ours count on without limit and are cut to 32 bits where
-they meet the kernel's.
+`prep_*` moves `at`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread) moves
+the head. The kernel's head and tail are free-running u32: they wrap at 2**32, and the slot of
+a position is its low bits. Ours count on without limit and are cut to 32 bits where they meet
+the kernel's.
 """
 
 from __future__ import annotations
@@ -34,37 +34,46 @@ _IO_LINK = int(abi.SqeFlag.IO_LINK)
 class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
-    __slots__ = ("_memory", "_published", "_sqpoll", "_closed")
+    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_store_tail", "_sqpoll", "_closed")
 
     def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
         self._memory = memory
         self._sqpoll = sqpoll
         self._closed: RawuringError | None = None
         self._sqes = memory.sqes
-        self._mask = memory.sq_entries - 1
+        self._stride = memory.sqe_nbytes
         self._shift = memory.sqe_nbytes.bit_length() - 1
-        self._tail = self._published = self._limit = memory.sq_tail.load()
+        self._wrap = memory.sq_entries * memory.sqe_nbytes - 1
+        self._at = self._published = self._consumed = self._limit = memory.sq_tail.load() << self._shift
+        # With SQPOLL the SQ thread reads the tail whenever it likes, and every byte of the SQEs
+        # must be visible before it. Without, nobody looks before our io_uring_enter.
+        self._store_tail = memory.sq_tail.store_release if sqpoll else memory.sq_tail.store
 
     @property
     def entries(self) -> int:
         """How many SQEs fit: a power of two."""
-        return self._mask + 1
+        return (self._wrap + 1) >> self._shift
 
     @property
     def tail(self) -> int:
-        """How many SQEs were ever written (position of the next)."""
-        return self._tail
+        """How many SQEs were ever written: the position of the next."""
+        return self._at >> self._shift
 
     @property
     def ready(self) -> int:
         """How many SQEs were written and not yet consumed by the kernel."""
-        self._check_open()
-        return (self._tail - self._head()) & U32
+        self.look()
+        return (self._at - self._consumed) >> self._shift
 
     @property
     def space_left(self) -> int:
         """How many SQEs can be written before the queue is full."""
         return self.entries - self.ready
+
+    @property
+    def unpublished(self) -> int:
+        """How many SQEs were written and not yet published."""
+        return (self._at - self._published) >> self._shift
 
     @property
     def dropped(self) -> int:
@@ -73,21 +82,29 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         return self._memory.sq_dropped.load()
 
     def flush(self) -> int:
-        """Publish what was written. Returns how many SQEs the kernel has not consumed yet.
+        """Publish what was written. Returns how many SQEs the kernel has not consumed yet, by the last look.
 
         This is the point of no return: with SQPOLL the kernel may start at once.
         """
-        tail = self._tail
-        if tail != self._published:
-            if self._sqpoll:
-                # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be
-                # visible before it.
-                self._memory.sq_tail.store_release(tail & U32)
-            else:
-                # Nobody looks before our io_uring_enter, and it runs in this thread.
-                self._memory.sq_tail.store(tail & U32)
-            self._published = tail
-        return (tail - self._head()) & U32
+        at = self._at
+        if at != self._published:
+            self._store_tail(at >> self._shift & U32)
+            self._published = at
+        return (at - self._consumed) >> self._shift
+
+    def all_consumed(self) -> None:
+        """Note that an enter has just consumed everything that was published: spares a look at the head."""
+        self._consumed = self._published
+
+    def look(self) -> None:
+        """Read how far the kernel has come."""
+        self._check_open()
+        head = self._memory.sq_head
+        # A slot may be written anew once the head has passed it. The SQ thread moves the head
+        # while we look: acquire, so that our writes cannot overtake its reads of the old SQE.
+        seen = head.load_acquire() if self._sqpoll else head.load()
+        published = self._published >> self._shift
+        self._consumed = (published - ((published - seen) & U32)) << self._shift
 
     def needs_wakeup(self) -> bool:
         """After a flush on an SQPOLL ring: does the SQ thread sleep, so that it must be woken?
@@ -103,44 +120,39 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
 
     def unlink_last(self) -> None:
         """Take IO_LINK off the SQE written last, which ends a chain there. It must not be published yet."""
-        if self._tail == self._published:
+        if self._at == self._published:
             raise RawuringError("the last SQE is already published: end the chain before submitting it")
-        at = (((self._tail - 1) & self._mask) << self._shift) + _FLAGS_OFFSET
-        self._sqes[at] &= ~_IO_LINK
+        self._sqes[self._last() + _FLAGS_OFFSET] &= ~_IO_LINK
 
     def last_user_data(self) -> int:
         """The user_data of the SQE written last."""
-        at = (((self._tail - 1) & self._mask) << self._shift) + _USER_DATA_OFFSET
+        at = self._last() + _USER_DATA_OFFSET
         return int.from_bytes(self._sqes[at : at + 8], sys.byteorder)
 
     def discard(self) -> list[int]:
         """Take back what was written and not published. Returns the user_data of each SQE."""
         user_data = []
-        while self._tail != self._published:
+        while self._at != self._published:
             user_data.append(self.last_user_data())
-            self._tail -= 1
+            self._at -= self._stride
         return user_data
 
     def close(self, reason: RawuringError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
-        self._limit = self._published = self._tail
+        self._limit = self._published = self._consumed = self._at
 
-    def _head(self) -> int:
-        head = self._memory.sq_head
-        # A slot may be written anew once the head has passed it. The SQ thread moves the head
-        # while we look: acquire, so that our writes cannot overtake its reads of the old SQE.
-        return head.load_acquire() if self._sqpoll else head.load()
+    def _last(self) -> int:
+        return (self._at - self._stride) & self._wrap
 
     def _check_open(self) -> None:
         if self._closed is not None:
             raise self._closed
 
     def _make_room(self) -> None:
-        self._check_open()
-        tail = self._tail
-        self._limit = tail + self.entries - ((tail - self._head()) & U32)
-        if self._limit == tail:
+        self.look()
+        self._limit = self._consumed + self._wrap + 1
+        if self._limit == self._at:
             raise SubmissionQueueFullError(
                 f"the submission queue is full ({self.entries} entries): call submit(), then queue again, "
                 "or make the ring larger"

@@ -7,14 +7,14 @@ How an SQE is written
     nothing of the SQE that lay in the slot before survives. That is the fast way in Python,
     and it rules out the half-initialised SQE.
 
-    The slot is taken by the last statement, `self._tail = tail + 1`. Whatever stops an
+    The slot is taken by the last statement, `self._at = at + self._stride`. Whatever stops an
     encoder before it (a value that does not fit its field raises `struct.error`, a signal
     handler may raise anything) leaves the queue as it was.
 
-    `tail` counts up without limit here; it becomes the kernel's free-running u32 when it is
-    published. The encoders of the requests that programs make by the million repeat the four
-    lines around `pack_into`, since a call into a shared helper costs as much as the rest; all
-    others go through `_encode`.
+    `at` is the tail in bytes: it counts up without limit, its low bits are the place in the
+    SQE array, and it becomes the kernel's free-running u32 when it is published. The encoders
+    of the requests that programs make by the million repeat the four lines around `pack_into`,
+    since a call into a shared helper costs as much as the rest; all others go through `_encode`.
 
 The keyword arguments that encoders share
     user_data    u64, comes back in the CQE. Keep it below 2**63: the upper half belongs to
@@ -24,6 +24,9 @@ The keyword arguments that encoders share
                  bits for sockets
     buf_group    group to take a buffer from, with SqeFlag.BUFFER_SELECT
     personality  credentials from `register_personality`; 0 for the submitter's own
+
+user_data and sqe_flags are keyword-only. The others are not, for speed alone (a keyword-only
+parameter that is left out costs a dict look-up), and are best passed by keyword.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from .. import abi
 #   opcode flags ioprio fd | off | addr | len op_flags | user_data | buf personality file_index | addr3 | pad2
 # "=" is the machine's byte order without padding of its own; `x` is a byte that is zeroed.
 SQE = Struct("=BBHiQQIIQHHIQ8x")
-NOP = Struct("=BBHi16xIIQH22x")  # no off, no addr
+NOP = Struct("=BBxxi24xQ24x")  # opcode, flags, fd, user_data
 FILE_IO = Struct("=BBHiqQIIQHH20x")  # off is signed: -1 is the file position
 SOCKET_IO = Struct("=BBHi8xQIIQHH20x")  # no off
 
@@ -49,16 +52,16 @@ U64 = 0xFFFF_FFFF_FFFF_FFFF
 class Encoder:
     """Slots of the SQ, and the encoder that can write any SQE."""
 
-    __slots__ = ("_sqes", "_tail", "_limit", "_mask", "_shift")
+    __slots__ = ("_sqes", "_at", "_limit", "_wrap", "_stride")
 
     _sqes: memoryview  # the SQE array
-    _tail: int  # counts every SQE ever written
-    _limit: int  # the tail at which no slot was free when the head was last read
-    _mask: int  # entries - 1
-    _shift: int  # 6, or 7 with Setup.SQE128: log2 of an SQE's bytes
+    _at: int  # bytes of every SQE ever written
+    _limit: int  # the `_at` at which no slot was free when the head was last looked at
+    _wrap: int  # bytes of the array, less one
+    _stride: int  # bytes of an SQE: 64, or 128 with Setup.SQE128
 
     def _make_room(self) -> None:
-        """Raise `_limit` above `_tail`, or raise an exception that says why not."""
+        """Raise `_limit` above `_at`, or raise an exception that says why not."""
         raise NotImplementedError
 
     def _encode(
@@ -79,11 +82,11 @@ class Encoder:
         addr3: int = 0,
     ) -> None:
         """Write any SQE: the parameters are the fields of struct io_uring_sqe in their order."""
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
         SQE.pack_into(
-            self._sqes, (tail & self._mask) << self._shift, opcode, sqe_flags, ioprio, fd, off, addr,
+            self._sqes, at & self._wrap, opcode, sqe_flags, ioprio, fd, off, addr,
             nbytes, op_flags, user_data, buf, personality, file_index, addr3,
         )  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride

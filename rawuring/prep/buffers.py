@@ -18,7 +18,8 @@ class BufferPreps(Encoder):
     __slots__ = ()
 
     def prep_provide_buffers(
-        self, addr: int, nbytes: int, nr: int, bgid: int, bid: int, *, user_data: int = 0, sqe_flags: int = 0,
+        self, addr: int, nbytes: int, nr: int, bgid: int, bid: int, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_PROVIDE_BUFFERS: give the kernel `nr` buffers of `nbytes` each, side by side at `addr`.
 

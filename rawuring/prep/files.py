@@ -33,8 +33,8 @@ class FilePreps(Encoder):
     __slots__ = ()
 
     def prep_read(
-        self, fd: int, addr: int, nbytes: int, offset: int, *, rw_flags: int = 0, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, buf_group: int = 0, personality: int = 0,
+        self, fd: int, addr: int, nbytes: int, offset: int, rw_flags: int = 0, ioprio: int = 0,
+        buf_group: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_READ: read up to `nbytes` at `offset` into memory at `addr`.
 
@@ -46,16 +46,16 @@ class FilePreps(Encoder):
         CQE flags  BUFFER with BUFFER_SELECT: the buffer id is cqe_flags >> 16
         Limit      nbytes is capped to 0x7ffff000
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _READ, sqe_flags, ioprio, fd,
+        _pack_file_io(self._sqes, at & self._wrap, _READ, sqe_flags, ioprio, fd,
                       offset, addr, nbytes, rw_flags, user_data, buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_write(
-        self, fd: int, addr: int, nbytes: int, offset: int, *, rw_flags: int = 0, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, addr: int, nbytes: int, offset: int, rw_flags: int = 0, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_WRITE: write up to `nbytes` from memory at `addr` at `offset`.
 
@@ -67,16 +67,16 @@ class FilePreps(Encoder):
         CQE flags  none
         Limit      nbytes is capped to 0x7ffff000
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _WRITE, sqe_flags, ioprio, fd,
+        _pack_file_io(self._sqes, at & self._wrap, _WRITE, sqe_flags, ioprio, fd,
                       offset, addr, nbytes, rw_flags, user_data, 0, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_read_fixed(
-        self, fd: int, addr: int, nbytes: int, offset: int, buf_index: int, *, rw_flags: int = 0,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, addr: int, nbytes: int, offset: int, buf_index: int, rw_flags: int = 0,
+        ioprio: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_READ_FIXED: like `prep_read`, into registered buffer `buf_index`.
 
@@ -86,16 +86,16 @@ class FilePreps(Encoder):
         CQE flags  none
         Limit      nbytes is capped to 0x7ffff000
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _READ_FIXED, sqe_flags, ioprio,
+        _pack_file_io(self._sqes, at & self._wrap, _READ_FIXED, sqe_flags, ioprio,
                       fd, offset, addr, nbytes, rw_flags, user_data, buf_index, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_write_fixed(
-        self, fd: int, addr: int, nbytes: int, offset: int, buf_index: int, *, rw_flags: int = 0,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, addr: int, nbytes: int, offset: int, buf_index: int, rw_flags: int = 0,
+        ioprio: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_WRITE_FIXED: like `prep_write`, from registered buffer `buf_index`.
 
@@ -105,16 +105,16 @@ class FilePreps(Encoder):
         CQE flags  none
         Limit      nbytes is capped to 0x7ffff000
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _WRITE_FIXED, sqe_flags, ioprio,
+        _pack_file_io(self._sqes, at & self._wrap, _WRITE_FIXED, sqe_flags, ioprio,
                       fd, offset, addr, nbytes, rw_flags, user_data, buf_index, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_readv(
-        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, *, rw_flags: int = 0, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, buf_group: int = 0, personality: int = 0,
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int = 0, ioprio: int = 0,
+        buf_group: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_READV: read into the `nr_vecs` buffers that struct iovec[] at `iovecs_addr` names.
 
@@ -124,16 +124,16 @@ class FilePreps(Encoder):
         CQE flags  BUFFER with BUFFER_SELECT (one iovec)
         Limit      1024 buffers
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _READV, sqe_flags, ioprio, fd,
+        _pack_file_io(self._sqes, at & self._wrap, _READV, sqe_flags, ioprio, fd,
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_writev(
-        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, *, rw_flags: int = 0, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int = 0, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_WRITEV: write from the `nr_vecs` buffers that struct iovec[] at `iovecs_addr` names.
 
@@ -143,16 +143,16 @@ class FilePreps(Encoder):
         CQE flags  none
         Limit      1024 buffers
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_file_io(self._sqes, (tail & self._mask) << self._shift, _WRITEV, sqe_flags, ioprio, fd,
+        _pack_file_io(self._sqes, at & self._wrap, _WRITEV, sqe_flags, ioprio, fd,
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, 0, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_fsync(
-        self, fd: int, fsync_flags: int, *, offset: int = 0, nbytes: int = 0,
-        user_data: int = 0, sqe_flags: int = 0, personality: int = 0,
+        self, fd: int, fsync_flags: int, offset: int = 0, nbytes: int = 0, personality: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_FSYNC: write a file's dirty pages to its device.
 
@@ -167,8 +167,8 @@ class FilePreps(Encoder):
         self._encode(_FSYNC, fd, offset, 0, nbytes, fsync_flags, user_data, sqe_flags, personality=personality)
 
     def prep_openat(
-        self, dfd: int, path_addr: int, open_flags: int, mode: int, *,
-        user_data: int = 0, sqe_flags: int = 0, personality: int = 0,
+        self, dfd: int, path_addr: int, open_flags: int, mode: int, personality: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_OPENAT: open the zero-terminated path at `path_addr`, relative to `dfd`.
 
@@ -181,8 +181,8 @@ class FilePreps(Encoder):
         self._encode(_OPENAT, dfd, 0, path_addr, mode, open_flags, user_data, sqe_flags, personality=personality)
 
     def prep_openat_direct(
-        self, dfd: int, path_addr: int, open_flags: int, mode: int, file_index: int, *,
-        user_data: int = 0, sqe_flags: int = 0, personality: int = 0,
+        self, dfd: int, path_addr: int, open_flags: int, mode: int, file_index: int, personality: int = 0,
+        *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_OPENAT into slot `file_index` of the file table, or FILE_INDEX_ALLOC.
 

@@ -30,8 +30,8 @@ class SocketPreps(Encoder):
     __slots__ = ()
 
     def prep_send(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, *, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, buf_group: int = 0, personality: int = 0,
+        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_SEND: send up to `nbytes` from memory at `addr`.
 
@@ -43,16 +43,16 @@ class SocketPreps(Encoder):
         CQE flags  BUFFER with BUFFER_SELECT (6.10)
         Limit      one send in flight per socket, or their bytes may mix
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_socket_io(self._sqes, (tail & self._mask) << self._shift, _SEND, sqe_flags, ioprio,
+        _pack_socket_io(self._sqes, at & self._wrap, _SEND, sqe_flags, ioprio,
                         sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_recv(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, *, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, buf_group: int = 0, personality: int = 0,
+        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_RECV: receive up to `nbytes` into memory at `addr`.
 
@@ -62,16 +62,16 @@ class SocketPreps(Encoder):
         CQE flags  SOCK_NONEMPTY: more is waiting; BUFFER with BUFFER_SELECT
         Limit      one recv in flight per socket, or their order is undefined
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_socket_io(self._sqes, (tail & self._mask) << self._shift, _RECV, sqe_flags, ioprio,
+        _pack_socket_io(self._sqes, at & self._wrap, _RECV, sqe_flags, ioprio,
                         sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_recv_multishot(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, *, buf_group: int, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, buf_group: int, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue a multishot IORING_OP_RECV: a CQE each time data comes, in a buffer of `buf_group`.
 
@@ -83,17 +83,17 @@ class SocketPreps(Encoder):
         CQE flags  BUFFER: id in cqe_flags >> 16; MORE: still armed, without it queue it anew; SOCK_NONEMPTY
         Limit      one recv in flight per socket
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_socket_io(self._sqes, (tail & self._mask) << self._shift, _RECV, sqe_flags | _BUFFER_SELECT,
+        _pack_socket_io(self._sqes, at & self._wrap, _RECV, sqe_flags | _BUFFER_SELECT,
                         ioprio | _RECV_MULTISHOT, sockfd, addr, nbytes, msg_flags, user_data,
                         buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_sendmsg(
-        self, fd: int, msg_addr: int, msg_flags: int, *, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, msg_addr: int, msg_flags: int, ioprio: int = 0, personality: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_SENDMSG: send what the struct msghdr at `msg_addr` names.
 
@@ -103,16 +103,16 @@ class SocketPreps(Encoder):
         CQE flags  none
         Limit      one send in flight per socket, or their bytes may mix
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_socket_io(self._sqes, (tail & self._mask) << self._shift, _SENDMSG, sqe_flags, ioprio,
+        _pack_socket_io(self._sqes, at & self._wrap, _SENDMSG, sqe_flags, ioprio,
                         fd, msg_addr, 1, msg_flags, user_data, 0, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_recvmsg(
-        self, fd: int, msg_addr: int, msg_flags: int, *, user_data: int = 0,
-        sqe_flags: int = 0, ioprio: int = 0, buf_group: int = 0, personality: int = 0,
+        self, fd: int, msg_addr: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_RECVMSG: receive into what the struct msghdr at `msg_addr` names.
 
@@ -122,16 +122,16 @@ class SocketPreps(Encoder):
         CQE flags  SOCK_NONEMPTY; BUFFER with BUFFER_SELECT
         Limit      one recv in flight per socket, or their order is undefined
         """
-        tail = self._tail
-        if tail == self._limit:
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_socket_io(self._sqes, (tail & self._mask) << self._shift, _RECVMSG, sqe_flags, ioprio,
+        _pack_socket_io(self._sqes, at & self._wrap, _RECVMSG, sqe_flags, ioprio,
                         fd, msg_addr, 1, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._tail = tail + 1
+        self._at = at + self._stride
 
     def prep_accept(
-        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, *,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_ACCEPT: take one connection from a listening socket.
 
@@ -147,8 +147,8 @@ class SocketPreps(Encoder):
                      ioprio=ioprio, personality=personality)  # fmt: skip
 
     def prep_accept_direct(
-        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, file_index: int, *,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, file_index: int,
+        ioprio: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_ACCEPT into slot `file_index` of the file table, or FILE_INDEX_ALLOC.
 
@@ -164,8 +164,8 @@ class SocketPreps(Encoder):
                      file_index=encoded_file_index(file_index))  # fmt: skip
 
     def prep_multishot_accept(
-        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, *,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue a multishot IORING_OP_ACCEPT: a CQE for each connection.
 
@@ -178,8 +178,8 @@ class SocketPreps(Encoder):
                      ioprio=ioprio | _ACCEPT_MULTISHOT, personality=personality)  # fmt: skip
 
     def prep_multishot_accept_direct(
-        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, *,
-        user_data: int = 0, sqe_flags: int = 0, ioprio: int = 0, personality: int = 0,
+        self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue a multishot IORING_OP_ACCEPT into slots of the file table that the kernel picks.
 
@@ -195,8 +195,8 @@ class SocketPreps(Encoder):
                      file_index=abi.FILE_INDEX_ALLOC)  # fmt: skip
 
     def prep_connect(
-        self, fd: int, sockaddr_addr: int, addrlen: int, *,
-        user_data: int = 0, sqe_flags: int = 0, personality: int = 0,
+        self, fd: int, sockaddr_addr: int, addrlen: int, personality: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_CONNECT: connect to the struct sockaddr of `addrlen` bytes at `sockaddr_addr`.
 

@@ -40,8 +40,8 @@ class WaitingPreps(Encoder):
     __slots__ = ()
 
     def prep_nop(
-        self, *, nop_flags: int = 0, res: int = 0, fd: int = -1, buf_index: int = 0,
-        user_data: int = 0, sqe_flags: int = 0,
+        self, nop_flags: int = 0, res: int = 0, fd: int = -1, buf_index: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_NOP: complete, and do nothing.
 
@@ -53,15 +53,17 @@ class WaitingPreps(Encoder):
         CQE res    0, or what was injected
         CQE flags  none
         """
-        tail = self._tail
-        if tail == self._limit:
+        if nop_flags:
+            self._encode(_NOP, fd, 0, 0, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
+            return
+        at = self._at
+        if at == self._limit:
             self._make_room()
-        _pack_nop(self._sqes, (tail & self._mask) << self._shift, _NOP, sqe_flags, 0, fd,
-                  res & U32, nop_flags, user_data, buf_index)  # fmt: skip
-        self._tail = tail + 1
+        _pack_nop(self._sqes, at & self._wrap, _NOP, sqe_flags, -1, user_data)
+        self._at = at + self._stride
 
     def prep_poll_add(
-        self, fd: int, poll_mask: int, *, poll_flags: int = 0, user_data: int = 0, sqe_flags: int = 0,
+        self, fd: int, poll_mask: int, poll_flags: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_POLL_ADD: complete once when an event of `poll_mask` (select.POLLIN, ...) is there.
 
@@ -137,7 +139,8 @@ class WaitingPreps(Encoder):
         self._encode(_TIMEOUT_REMOVE, -1, 0, target_user_data, 0, timeout_flags, user_data, sqe_flags)
 
     def prep_timeout_update(
-        self, ts_addr: int, target_user_data: int, timeout_flags: int, *, user_data: int = 0, sqe_flags: int = 0,
+        self, ts_addr: int, target_user_data: int, timeout_flags: int, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_TIMEOUT_REMOVE as an update: the timeout gets the timespec at `ts_addr`.
 
@@ -151,9 +154,7 @@ class WaitingPreps(Encoder):
         self._encode(_TIMEOUT_REMOVE, -1, ts_addr, target_user_data, 0, timeout_flags | _TIMEOUT_UPDATE,
                      user_data, sqe_flags)  # fmt: skip
 
-    def prep_link_timeout(
-        self, ts_addr: int, timeout_flags: int, *, user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
+    def prep_link_timeout(self, ts_addr: int, timeout_flags: int, *, user_data: int = 0, sqe_flags: int = 0) -> None:
         """Queue IORING_OP_LINK_TIMEOUT: cancel the request queued just before, linked to it, after a time.
 
         The request before must carry SqeFlag.IO_LINK, and both must be submitted together.
@@ -166,7 +167,8 @@ class WaitingPreps(Encoder):
         self._encode(_LINK_TIMEOUT, -1, 0, ts_addr, 1, timeout_flags, user_data, sqe_flags)
 
     def prep_cancel(
-        self, target_user_data: int, cancel_flags: int, *, opcode: int = 0, user_data: int = 0, sqe_flags: int = 0,
+        self, target_user_data: int, cancel_flags: int, opcode: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_ASYNC_CANCEL: cancel requests by user_data, opcode or all.
 
@@ -182,8 +184,8 @@ class WaitingPreps(Encoder):
         self._encode(_ASYNC_CANCEL, -1, 0, target_user_data, opcode, cancel_flags, user_data, sqe_flags)
 
     def prep_cancel_fd(
-        self, fd: int, cancel_flags: int, *, opcode: int = 0, target_user_data: int = 0,
-        user_data: int = 0, sqe_flags: int = 0,
+        self, fd: int, cancel_flags: int, opcode: int = 0, target_user_data: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_ASYNC_CANCEL: cancel requests on `fd`. Cancel.FD is set for you.
 
