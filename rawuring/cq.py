@@ -10,10 +10,12 @@ the slots back. Nothing that `drain()` returned refers to shared memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+from typing import NoReturn
 
 from . import abi
-from .errors import RawuringError
+from .errors import RawuringError, RingClosedError
 from .mmap_ring import RingMemory
 
 U32 = 0xFFFF_FFFF
@@ -49,14 +51,14 @@ class CompletionQueue:
         self._mask = memory.cq_entries - 1
         self._head = memory.cq_head.load()  # counts on without limit, like the positions in sq.py
         self._load_tail = memory.cq_tail.load_acquire
-        self._store_head = memory.cq_head.store_release
+        self._store_head: Callable[[int], None] = memory.cq_head.store_release
         self._big = bool(setup_flags & abi.Setup.CQE32)
         self._mixed = bool(setup_flags & abi.Setup.CQE_MIXED)
         self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
         # A DEFER_TASKRUN ring posts only inside an enter with GETEVENTS; only with TASKRUN_FLAG
         # does it say when that is worth while.
         self._hidden_work = bool(setup_flags & abi.Setup.DEFER_TASKRUN and not setup_flags & abi.Setup.TASKRUN_FLAG)
-        self._closed: RawuringError | None = None
+        self._closed: RingClosedError | None = None
 
     @property
     def entries(self) -> int:
@@ -165,18 +167,18 @@ class CompletionQueue:
         bits = word.load()
         word.store(bits & ~_EVENTFD_DISABLED if enabled else bits | _EVENTFD_DISABLED)
 
-    def close(self, reason: RawuringError) -> None:
+    def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
-        self._load_tail = self._refuse
 
-    def _refuse(self) -> int:
-        assert self._closed is not None
-        raise self._closed
+        def refuse(*_: object) -> NoReturn:
+            raise reason.anew()
+
+        self._load_tail = self._store_head = refuse
 
     def _check_open(self) -> None:
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.anew()
 
     def _copy_wrapped(self, count: int) -> list[Cqe]:
         if self._mixed:

@@ -34,6 +34,10 @@ class RingSetupError(RawuringError, OSError):
 class RingClosedError(RawuringError, ValueError):
     """The ring is closed, like ValueError of a closed file."""
 
+    def anew(self) -> RingClosedError:
+        """The same to raise once more: one object raised again and again would keep every frame it came through."""
+        return type(self)(*self.args)
+
 
 class ForkedRingError(RingClosedError):
     """The ring was made by the parent of this process and works only there."""

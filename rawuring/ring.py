@@ -155,7 +155,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         mask_features: int = 0,
     ) -> None:
         self._fd = -1
-        self._closed: RawuringError | None = RingClosedError("this ring was never set up")
+        self._closed: RingClosedError | None = RingClosedError("this ring was never set up")
         self._inflight: dict[int, Operation[Any]] = {}
         self._reaped = _NOTHING
         self._groups: dict[int, BufferRing | ProvidedBuffers] = {}
@@ -226,7 +226,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
     def fileno(self) -> int:
         """The ring's fd. It polls readable when there are completions to take."""
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.anew()
         return self._fd
 
     def supports(self, op: abi.Op) -> bool:
@@ -368,7 +368,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         Since      Linux 5.10           Man   io_uring_enable_rings(3)
         """
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.anew()
         register.enable_rings(self._fd)
         self._own()
 
@@ -790,7 +790,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def _check_usable(self) -> None:
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.anew()
         if _get_ident() != self._owner:
             raise WrongThreadError(
                 f"this ring belongs to thread {self._owner_thread.name!r}: make a ring in each thread that needs one, "
@@ -908,7 +908,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             os.close(writer)
         return reader
 
-    def _close_fd(self, reason: RawuringError) -> None:
+    def _close_fd(self, reason: RingClosedError) -> None:
         self._closed = reason
         self._plain_owner = -1
         if hasattr(self, "cq"):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 
 from . import abi, atomics
-from .errors import RawuringError, SubmissionQueueFullError
+from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from .mmap_ring import RingMemory
 from .prep import BufferPreps, FilePreps, SocketPreps, WaitingPreps
 from .prep.base import U32
@@ -39,7 +39,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
         self._memory = memory
         self._sqpoll = sqpoll
-        self._closed: RawuringError | None = None
+        self._closed: RingClosedError | None = None
         self._sqes = memory.sqes
         self._stride = memory.sqe_nbytes
         self._shift = memory.sqe_nbytes.bit_length() - 1
@@ -115,6 +115,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         in the store buffer while a later load is answered. Without it both can miss each other,
         and the requests lie there until something else wakes the thread.
         """
+        self._check_open()
         atomics.full_fence()
         return bool(self._memory.sq_flags.load() & _NEED_WAKEUP)
 
@@ -137,7 +138,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
             self._at -= self._stride
         return user_data
 
-    def close(self, reason: RawuringError) -> None:
+    def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
         self._limit = self._published = self._consumed = self._at
@@ -147,7 +148,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
 
     def _check_open(self) -> None:
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.anew()
 
     def _make_room(self) -> None:
         self.look()

@@ -78,7 +78,7 @@ class SocketPreps(Encoder):
         BUFFER_SELECT is set for you; `addr` is 0; `nbytes` caps each CQE, 0 is a whole buffer.
 
         Since      Linux 6.0            Man   io_uring_prep_recv_multishot(3)
-        Memory     final: none of yours but the provided buffers; each is yours from its CQE until given back
+        Memory     final: the provided buffers, of which each is yours from its CQE until given back
         CQE res    n > 0 bytes; 0 peer closed; < 0 -errno: ENOBUFS (group empty), ECONNRESET, ECANCELED, ...
         CQE flags  BUFFER: id in cqe_flags >> 16; MORE: still armed, without it queue it anew; SOCK_NONEMPTY
         Limit      one recv in flight per socket
