@@ -204,9 +204,10 @@ def unregister_ring_fd(fd: int, index: int) -> None:
 
 
 def eventfd(fd: int, event_fd: int, *, only_async: bool = False) -> None:
-    """Let completions signal `event_fd`; with `only_async` those alone that did not complete during submission.
+    """Let completions signal `event_fd`; with `only_async` those alone that a worker thread of the kernel made.
 
-    A batch may signal once: take it as a hint and drain the CQ.
+    A batch may signal once: take it as a hint and drain the CQ. What waits by poll, as receives
+    do, is completed without a worker: `only_async` never signals it.
 
     Since      Linux 5.2 (`only_async` 5.6)     Man   io_uring_register_eventfd(3)
     Errors     EBUSY there is one already; EINVAL not an eventfd
