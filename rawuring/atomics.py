@@ -93,7 +93,7 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Protocol, TYPE_CHECKING
 
 from . import syscalls
 from .errors import RawuringError, os_error
@@ -106,6 +106,17 @@ _SEQ_CST: Final = 5
 
 _MACHINE: Final = os.uname().machine
 _TSO: Final = ("x86_64", "s390x")
+
+
+class Cell(Protocol):
+    """A word as its one item: `cell[0]` is a load-acquire, `cell[0] = value` a store-release.
+
+    What the queues' hot path uses: where a plain access is enough, it is a memoryview, which
+    the interpreter reads and writes without a call.
+    """
+
+    def __getitem__(self, index: int, /) -> int: ...
+    def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
 class _Word:
@@ -136,6 +147,11 @@ class _Word:
         """Write the value; who acquires it sees everything that was written before."""
         raise NotImplementedError
 
+    @property
+    def cell(self) -> Cell:
+        """The word as a `Cell`, which `release` ends too."""
+        raise NotImplementedError
+
     def release(self) -> None:
         """Let go of the memory; a second call does nothing. Any later access is a ValueError."""
         raise NotImplementedError
@@ -163,6 +179,10 @@ class _PlainWord32(_Word):
 
     def store(self, value: int) -> None:
         self._item[0] = value
+
+    @property
+    def cell(self) -> Cell:
+        return self._item
 
     def release(self) -> None:
         self._item.release()
@@ -199,6 +219,16 @@ class _CalledWord(_Word):
 
     def store_release(self, value: int) -> None:
         self._store(self._address or _refuse(), value, _RELEASE)
+
+    @property
+    def cell(self) -> Cell:
+        return self
+
+    def __getitem__(self, index: int, /) -> int:
+        return self.load_acquire()
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        self.store_release(value)
 
     def release(self) -> None:
         self._address = None

@@ -10,11 +10,13 @@ the slots back. Nothing that `drain()` returned refers to shared memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import islice
 from struct import Struct
-from typing import NoReturn
+from typing import Any
 
 from . import abi
+from .atomics import Cell
 from .errors import RawuringError, RingClosedError
 from .mmap_ring import RingMemory
 
@@ -36,12 +38,27 @@ _F_SKIP = int(abi.CqeFlag.SKIP)
 _F_32 = int(abi.CqeFlag.F_32)
 
 
+class _Refusal:
+    """The cells of a closed queue."""
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: RingClosedError) -> None:
+        self._reason = reason
+
+    def __getitem__(self, index: int, /) -> int:
+        raise self._reason.anew()
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        raise self._reason.anew()
+
+
 class CompletionQueue:
     """The CQ of one ring."""
 
     __slots__ = (
-        "_memory", "_cqes", "_nbytes", "_head", "_mask", "_unpack", "_load_tail", "_store_head", "_big", "_mixed",
-        "_hidden_work", "_closed",
+        "_memory", "_cqes", "_nbytes", "_head", "_mask", "_unpack", "_walk", "_walked", "_tail_cell", "_head_cell",
+        "_big", "_mixed", "_hidden_work", "_closed",
     )  # fmt: skip
 
     def __init__(self, memory: RingMemory, setup_flags: int = 0) -> None:
@@ -50,11 +67,13 @@ class CompletionQueue:
         self._nbytes = memory.cqe_nbytes
         self._mask = memory.cq_entries - 1
         self._head = memory.cq_head.load()  # counts on without limit, like the positions in sq.py
-        self._load_tail = memory.cq_tail.load_acquire
-        self._store_head: Callable[[int], None] = memory.cq_head.store_release
+        self._tail_cell: Cell = memory.cq_tail.cell  # loads acquire
+        self._head_cell: Cell = memory.cq_head.cell  # stores release
         self._big = bool(setup_flags & abi.Setup.CQE32)
         self._mixed = bool(setup_flags & abi.Setup.CQE_MIXED)
         self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
+        self._walk: Iterator[Any] = iter(())
+        self._walked = -1  # the head that `_walk` stands at
         # A DEFER_TASKRUN ring posts only inside an enter with GETEVENTS; only with TASKRUN_FLAG
         # does it say when that is worth while.
         self._hidden_work = bool(setup_flags & abi.Setup.DEFER_TASKRUN and not setup_flags & abi.Setup.TASKRUN_FLAG)
@@ -68,7 +87,7 @@ class CompletionQueue:
     @property
     def ready(self) -> int:
         """How many slots hold CQEs to take now (with CQE_MIXED a large CQE fills two)."""
-        return (self._load_tail() - self._head) & U32
+        return (self._tail_cell[0] - self._head) & U32
 
     @property
     def head(self) -> int:
@@ -104,18 +123,19 @@ class CompletionQueue:
         32-byte CQEs the second half is left out: see `drain32`.
         """
         head = self._head
-        count = (self._load_tail() - head) & U32
+        count = (self._tail_cell[0] - head) & U32
         if not count:
             return []
+        # One iterator per lap walks along the array with the head: to make one per batch, over a
+        # slice, would cost more than unpacking five CQEs.
         start = head & self._mask
-        if start + count > self._mask + 1 or self._mixed:
-            batch = self._copy_wrapped(count)
+        if not start or start + count > self._mask + 1 or self._walked != head or self._mixed:
+            batch = self._copy_apart(count)
         else:
-            nbytes = self._nbytes
-            batch = list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes]))
+            batch = list(islice(self._walk, count))
         head += count
-        self._store_head(head & U32)
-        self._head = head
+        self._head_cell[0] = head & U32
+        self._head = self._walked = head
         return batch
 
     def peek(self) -> tuple[list[Cqe], int]:
@@ -125,18 +145,12 @@ class CompletionQueue:
         batch in safe hands before its slots are given back.
         """
         head = self._head
-        count = (self._load_tail() - head) & U32
-        if not count:
-            return [], head
-        start = head & self._mask
-        if start + count > self._mask + 1 or self._mixed:
-            return self._copy_wrapped(count), head + count
-        nbytes = self._nbytes
-        return list(self._unpack(self._cqes[start * nbytes : (start + count) * nbytes])), head + count
+        count = (self._tail_cell[0] - head) & U32
+        return self._copy(count) if count else [], head + count
 
     def advance_to(self, head: int) -> None:
         """Give every slot before `head` back to the kernel."""
-        self._store_head(head & U32)
+        self._head_cell[0] = head & U32
         self._head = head
 
     def drain32(self) -> list[Cqe32]:
@@ -144,7 +158,7 @@ class CompletionQueue:
 
         For rings with Setup.CQE32 or Setup.CQE_MIXED, where a 16-byte CQE has big0 == big1 == 0.
         """
-        count = (self._load_tail() - self._head) & U32
+        count = (self._tail_cell[0] - self._head) & U32
         if self._mixed:
             batch = self._walk_mixed(count)
         elif self._big:
@@ -170,23 +184,29 @@ class CompletionQueue:
     def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
-
-        def refuse(*_: object) -> NoReturn:
-            raise reason.anew()
-
-        self._load_tail = self._store_head = refuse
+        self._tail_cell = self._head_cell = _Refusal(reason)
+        self._walk = iter(())
 
     def _check_open(self) -> None:
         if self._closed is not None:
             raise self._closed.anew()
 
-    def _copy_wrapped(self, count: int) -> list[Cqe]:
+    def _copy(self, count: int) -> list[Cqe]:
+        """The next `count` slots, without taking them."""
         if self._mixed:
             return [cqe[:3] for cqe in self._walk_mixed(count)]
+        start = (self._head & self._mask) * self._nbytes
+        end = start + count * self._nbytes
+        size = (self._mask + 1) * self._nbytes
+        if end <= size:
+            return list(self._unpack(self._cqes[start:end]))
         # The rest lies at the start of the array.
-        start = self._head & self._mask
-        batch = list(self._unpack(self._cqes[start * self._nbytes :]))
-        batch += self._unpack(self._cqes[: (start + count - self._mask - 1) * self._nbytes])
+        return [*self._unpack(self._cqes[start:]), *self._unpack(self._cqes[: end - size])]
+
+    def _copy_apart(self, count: int) -> list[Cqe]:
+        """`_copy`, and put the iterator of `drain` where the head will be."""
+        batch = self._copy(count)
+        self._walk = self._unpack(self._cqes[((self._head + count) & self._mask) * self._nbytes :])
         return batch
 
     def _walk_mixed(self, count: int) -> list[Cqe32]:

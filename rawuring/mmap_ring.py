@@ -53,7 +53,7 @@ class RingMemory:
     """
 
     __slots__ = (
-        "sq_head", "sq_tail", "sq_flags", "sq_dropped", "sq_entries", "sqes", "sqe_nbytes",
+        "sq_head", "sq_tail", "sq_tail_plain", "sq_flags", "sq_dropped", "sq_entries", "sqes", "sqe_nbytes",
         "cq_head", "cq_tail", "cq_flags", "cq_overflow", "cq_entries", "cqes", "cqe_nbytes",
         "has_sq_array", "_views",
     )  # fmt: skip
@@ -69,6 +69,8 @@ class RingMemory:
         self.sqes = sqes[: self.sq_entries * self.sqe_nbytes]
         self.sq_head = Word32(sq_ring, sq_off["head"])
         self.sq_tail = Word32(sq_ring, sq_off["tail"])
+        # The tail once more, for when no other processor may read it meanwhile.
+        self.sq_tail_plain = sq_ring[sq_off["tail"] : sq_off["tail"] + 4].cast("I")
         self.sq_flags = Word32(sq_ring, sq_off["flags"])
         self.sq_dropped = Word32(sq_ring, sq_off["dropped"])
 
@@ -81,7 +83,7 @@ class RingMemory:
         self.cq_overflow = Word32(cq_ring, cq_off["overflow"])
         # Kernels before 5.8 have no CQ flags word and say so with offset 0, which is the SQ head.
         self.cq_flags = Word32(cq_ring, cq_off["flags"]) if cq_off["flags"] else None
-        self._views = (self.sqes, self.cqes)
+        self._views = (self.sqes, self.sq_tail_plain, self.cqes)
 
         self.has_sq_array = not setup_flags & abi.Setup.NO_SQARRAY
         if self.has_sq_array:

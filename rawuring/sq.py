@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 
 from . import abi, atomics
+from .atomics import Cell
 from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from .mmap_ring import RingMemory
 from .prep import BufferPreps, FilePreps, SocketPreps, WaitingPreps
@@ -34,7 +35,7 @@ _IO_LINK = int(abi.SqeFlag.IO_LINK)
 class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
-    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_store_tail", "_sqpoll", "_closed")
+    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_tail_cell", "_sqpoll", "_closed")
 
     def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
         self._memory = memory
@@ -46,8 +47,9 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         self._wrap = memory.sq_entries * memory.sqe_nbytes - 1
         self._at = self._published = self._consumed = self._limit = memory.sq_tail.load() << self._shift
         # With SQPOLL the SQ thread reads the tail whenever it likes, and every byte of the SQEs
-        # must be visible before it. Without, nobody looks before our io_uring_enter.
-        self._store_tail = memory.sq_tail.store_release if sqpoll else memory.sq_tail.store
+        # must be visible before it. Without, nobody looks before our io_uring_enter, and a plain
+        # store will do.
+        self._tail_cell: Cell = memory.sq_tail.cell if sqpoll else memory.sq_tail_plain
 
     @property
     def entries(self) -> int:
@@ -88,7 +90,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         """
         at = self._at
         if at != self._published:
-            self._store_tail(at >> self._shift & U32)
+            self._tail_cell[0] = at >> self._shift & U32
             self._published = at
         return (at - self._consumed) >> self._shift
 

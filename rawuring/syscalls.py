@@ -51,9 +51,13 @@ _register.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void
 # and the flags. It must not happen to a pointer or a size_t, of which the upper half would be
 # undefined (argsz is the seventh argument and travels on the stack), so these two are always
 # given as ready-made C objects, never as Python ints.
-_enter = _libc["syscall"]
-_NULL = ctypes.c_void_p(None)
-_ZERO = ctypes.c_size_t(0)
+enter_call = _libc["syscall"]
+"""`enter` without the translation of its answer, for the two places where 50 ns count: call
+enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, NULL), and after -1 ask
+`failed_enter()` for what `enter` would have returned. argsz may be left out with it: the kernel
+reads it only where `arg` is not NULL."""
+NULL: Final = ctypes.c_void_p(None)
+_ZERO: Final = ctypes.c_size_t(0)
 
 _mmap = _libc["mmap"]
 _mmap.restype = ctypes.c_void_p
@@ -86,19 +90,24 @@ def enter(
     to_submit: int,
     min_complete: int,
     enter_flags: int,
-    arg: ctypes.c_void_p = _NULL,
+    arg: ctypes.c_void_p = NULL,
     argsz: ctypes.c_size_t = _ZERO,
 ) -> int:
     """io_uring_enter(2): submit and/or wait. Returns the number of SQEs consumed, or -errno.
 
     `arg` points to a sigset_t (`argsz` 8) or, with Enter.EXT_ARG, to a struct
     io_uring_getevents_arg (`argsz` 24), and is needed for the duration of the call.
-    Both are ctypes objects: see the comment above `_enter`.
+    Both are ctypes objects: see the comment above `enter_call`.
 
     Since      Linux 5.1            Man   io_uring_enter(2)
     """
-    result: int = _enter(NR_ENTER, fd, to_submit, min_complete, enter_flags, arg, argsz)
+    result: int = enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, arg, argsz)
     return result if result >= 0 else -_get_errno()
+
+
+def failed_enter() -> int:
+    """-errno of the `enter_call` that this thread made last and that returned -1."""
+    return -_get_errno()
 
 
 def register(fd: int, opcode: int, arg_addr: int | None, nr_args: int) -> int:
