@@ -14,8 +14,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import errno
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import Any, Final
 
@@ -139,6 +139,7 @@ class RegisteredBuffers:
     __slots__ = ("_fd", "_pins", "_registered", "__weakref__")
 
     _registered: bool
+    _pins: list[Pin]
 
     def __init__(self, fd: int, buffers: Sequence[Buffer], before: RegisteredBuffers | None = None) -> None:
         if before is not None and before._registered:
@@ -150,29 +151,38 @@ class RegisteredBuffers:
         self._registered = True
         try:
             register.buffers(fd, [(addr, nbytes) for _, addr, nbytes in self._pins])
-        except OSError:
-            self._registered = False
+        except BaseException:
+            self.unregister()
             raise
 
     def __len__(self) -> int:
         return len(self._pins)
 
-    def place(self, index: int, offset: int, nbytes: int | None) -> tuple[int, int]:
-        """The (address, bytes) of a part of buffer `index`; `nbytes` None is up to its end."""
+    def place(self, index: int, offset: int, nbytes: int | None) -> Pin:
+        """The (keep, address, bytes) of a part of buffer `index`; `nbytes` None is up to its end."""
         if not self._registered:
             raise OutOfOrderError("these buffers are not registered any more: register them anew")
-        _, addr, size = self._pins[index]
+        keep, addr, size = self._pins[index]
         if nbytes is None:
             nbytes = size - offset
         if offset < 0 or nbytes < 0 or offset + nbytes > size:
             raise BufferUseError(f"bytes {offset} to {offset + nbytes} are not inside buffer {index} of {size} bytes")
-        return addr + offset, nbytes
+        return keep, addr + offset, nbytes
 
     def unregister(self) -> None:
         """Take the table back from the kernel. A second call does nothing."""
         if self._registered:
-            register.unregister_buffers(self._fd)
-            self._registered = False
+            try:
+                register.unregister_buffers(self._fd)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # there is none: an interrupt came before it was said
+                    raise
+            self.release()
+
+    def release(self) -> None:
+        """Refuse later uses, and unlock the memory that no request uses."""
+        self._registered = False
+        self._pins = []
 
 
 # An entry of a buffer ring: struct io_uring_buf without its last two bytes, which in entry 0
@@ -194,7 +204,7 @@ class BufferGroup:
     group is empty, receives end with ENOBUFS.
     """
 
-    __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_dropped", "_open", "__weakref__")
+    __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_returned", "_open", "__weakref__")
 
     def __init__(self, bgid: int, count: int, nbytes: int) -> None:
         self._open = False
@@ -208,8 +218,8 @@ class BufferGroup:
         self._view = memoryview(self._memory)
         self._keep = _c_char.from_buffer(self._memory)
         self.addr = _addressof(self._keep)
-        # Buffers whose completion nobody took, from finalizers of any thread.
-        self._dropped: deque[int] = deque()
+        # Buffers to give back at the next chance. Finalizers of any thread add to it.
+        self._returned: deque[int] = deque()
 
     def addr_of(self, bid: int) -> int:
         """The address of buffer `bid`."""
@@ -218,7 +228,10 @@ class BufferGroup:
     def view(self, bid: int, nbytes: int) -> memoryview:
         """The first `nbytes` of buffer `bid`, in place. Use it before the buffer is given back, then drop it."""
         start = bid * self.nbytes
-        return self._view[start : start + nbytes]
+        try:
+            return self._view[start : start + nbytes]
+        except ValueError:
+            raise OutOfOrderError("this group of buffers is closed: its memory is gone") from None
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel.
@@ -227,45 +240,69 @@ class BufferGroup:
         """
         raise NotImplementedError
 
-    @contextmanager
-    def lend(self, res: int, cqe_flags: int) -> Iterator[memoryview]:
-        """The data of one completion in place; on exit the view is dead and the buffer is given back.
+    def lend(self, res: int, cqe_flags: int) -> Loan:
+        """The data of one completion in place, for `with`: on exit the view is dead and the buffer is given back.
 
         A completion without a buffer (the end of the stream, an error) lends an empty view.
         """
-        if not cqe_flags & _F_BUFFER:
-            yield memoryview(b"")
-            return
-        bid = cqe_flags >> _BUFFER_SHIFT
-        view = self.view(bid, max(res, 0))
-        try:
-            yield view
-        finally:
-            view.release()
-            self.give_back((bid,))
+        return Loan(self, res, cqe_flags)
 
     def take(self, res: int, cqe_flags: int) -> bytes:
         """A copy of the data of one completion; the buffer is given back."""
-        with self.lend(res, cqe_flags) as view:
+        with Loan(self, res, cqe_flags) as view:
             return bytes(view)
 
-    def drop(self, cqe_flags: int) -> None:
-        """Note that nobody will take the buffer of a completion. Safe in a finalizer, in any thread."""
-        if cqe_flags & _F_BUFFER:
-            self._dropped.append(cqe_flags >> _BUFFER_SHIFT)
+    def copy(self, res: int, cqe_flags: int) -> bytes:
+        """A copy of the data of one completion, whose buffer is still to be given back."""
+        if not cqe_flags & _F_BUFFER:
+            return b""
+        return bytes(self.view(cqe_flags >> _BUFFER_SHIFT, max(res, 0)))
+
+    def held(self, cqe_flags: int) -> list[int]:
+        """The buffer that comes with a completion, in a list for `drop` to empty."""
+        return [cqe_flags >> _BUFFER_SHIFT] if cqe_flags & _F_BUFFER else []
+
+    def drop(self, held: list[int]) -> None:
+        """Empty a list of buffers that nobody needs any more. Safe in a finalizer, in any thread.
+
+        They go back to the kernel with `reclaim`, which the ring calls before it waits.
+        """
+        while held:
+            # In one line: whatever interrupts, no buffer goes back twice.
+            self._returned.append(held.pop())
 
     def reclaim(self) -> None:
-        """Give back what `drop` noted. In the ring's thread."""
-        if self._dropped and self._open:
-            dropped = list(self._dropped)
-            for _ in dropped:
-                self._dropped.popleft()
-            self.give_back(dropped)
+        """Give back what was dropped. In the ring's thread."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """Refuse later uses. The memory goes when its last view does."""
         self._open = False
         self._view.release()
+
+
+class Loan:
+    """A buffer while somebody reads it: see `BufferGroup.lend`. It goes back on exit, or when the loan is dropped."""
+
+    __slots__ = ("_pool", "_held", "_view")
+
+    def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
+        self._pool = pool
+        self._held = pool.held(cqe_flags)
+        self._view = pool.view(self._held[0], max(res, 0)) if self._held else memoryview(b"")
+
+    def __enter__(self) -> memoryview:
+        return self._view
+
+    def __exit__(self, *_: object) -> None:
+        self._view.release()
+        self._pool.drop(self._held)
+        self._pool.reclaim()
+
+    def __del__(self) -> None:
+        held = getattr(self, "_held", None)
+        if held:
+            self._pool.drop(held)
 
 
 class BufferRing(BufferGroup):
@@ -276,7 +313,7 @@ class BufferRing(BufferGroup):
     Since      Linux 5.19           Man   io_uring_setup_buf_ring(3), io_uring_provided_buffers(7)
     """
 
-    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_tail", "_mask", "_order")
+    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_coming", "_mask", "_order")
 
     def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
         if count < 1 or count > abi.MAX_PBUF_RING_ENTRIES or count & (count - 1):
@@ -287,40 +324,58 @@ class BufferRing(BufferGroup):
         self._entries = memoryview(self._entries_memory)
         self._entries_keep = _c_char.from_buffer(self._entries_memory)
         self._tail_word = Word16(self._entries, _TAIL_OFFSET)
-        self._tail = 0
+        # (the tail, buffers to put behind it): replaced as a whole when the kernel has them.
+        self._coming: tuple[int, list[int]] = (0, [])
         self._mask = count - 1
         # The bid that each entry names now: in steady state buffers come back in the order they
         # went out, so that the entry is already right.
         self._order = [-1] * count
-        # Said before it is true: if an interrupt falls in between, the memory is kept.
+
+    def register(self) -> None:
+        """Show the group and all its buffers to the kernel. `Ring.buffer_ring` does it, and keeps the group from then on."""
+        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid)
         self._open = True
-        try:
-            register.pbuf_ring(fd, _addressof(self._entries_keep), count, bgid)
-        except OSError:
-            self._open = False
-            raise
-        self.give_back(range(count))
+        self.give_back(range(self.count))
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel: all of them with one store of the tail.
 
         Giving back a buffer twice hands it out twice, and two connections will write into it.
         """
-        tail = self._tail
+        # From this line on they are the kernel's. Whatever interrupts the next ones, they are
+        # done again with the same values.
+        self._coming[1].extend(bids)
+        self._publish()
+
+    def reclaim(self) -> None:
+        """Give back what was dropped. In the ring's thread."""
+        while self._returned:
+            self._coming[1].append(self._returned.popleft())
+        if self._coming[1]:
+            self._publish()
+
+    def _publish(self) -> None:
+        if not self._open:
+            return  # the kernel has none of them any more
+        tail, coming = self._coming
         mask, order = self._mask, self._order
-        for bid in bids:
+        for bid in coming:
             slot = tail & mask
             if order[slot] != bid:
                 _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * self.nbytes, self.nbytes, bid)
                 order[slot] = bid
             tail += 1
         self._tail_word.store_release(tail & _U16)
-        self._tail = tail
+        self._coming = (tail, [])
 
     def unregister(self) -> None:
         """Take the group back from the kernel. `Ring.close_buffer_ring` calls it when nothing uses it any more."""
         if self._open:
-            register.unregister_pbuf_ring(self._fd, self.bgid)
+            try:
+                register.unregister_pbuf_ring(self._fd, self.bgid)
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # there is none: an interrupt came before it was said
+                    raise
             self.release()
 
     def release(self) -> None:
@@ -346,5 +401,11 @@ class ProvidedBuffers(BufferGroup):
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel: a request for each, submitted with the next ones."""
-        for bid in bids:
-            self._provide(bid, 1)
+        if self._open:
+            for bid in bids:
+                self._provide(bid, 1)
+
+    def reclaim(self) -> None:
+        """Give back what was dropped. In the ring's thread."""
+        while self._returned and self._open:
+            self._provide(self._returned.popleft(), 1)

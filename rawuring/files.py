@@ -6,6 +6,8 @@ fd does, costs the kernel no look-up in the process's fd table, and is invisible
 
 from __future__ import annotations
 
+import errno
+from collections import deque
 from typing import Any, Final, Protocol, Union
 
 from . import abi, register
@@ -46,14 +48,23 @@ class FileTable:
     Since      Linux 5.1 (slots picked by the kernel 5.19)      Man   io_uring_registered_files(7)
     """
 
-    __slots__ = ("count", "_fd", "_registered")
+    __slots__ = ("count", "_fd", "_registered", "_dropped")
 
-    def __init__(self, fd: int, count: int) -> None:
+    _registered: bool
+
+    def __init__(self, fd: int, count: int, before: FileTable | None = None) -> None:
+        if before is not None and before._registered:
+            raise OutOfOrderError("a ring has one file table: unregister() the other first")
         self._fd = fd
         self.count = count
-        self._registered = False
-        register.files_sparse(fd, count)
+        # Slots that the kernel filled and nobody took, from finalizers of any thread.
+        self._dropped: deque[int] = deque()
         self._registered = True
+        try:
+            register.files_sparse(fd, count)
+        except BaseException:
+            self.unregister()
+            raise
 
     def __len__(self) -> int:
         return self.count
@@ -65,15 +76,36 @@ class FileTable:
 
     def update(self, slot: int, files: list[Any]) -> int:
         """Put files (-1 for none) into the slots from `slot` on. Returns how many were done."""
-        if not self._registered:
-            raise OutOfOrderError("this file table is not registered any more: make a new one")
+        self.check()
         return register.files_update(self._fd, slot, [file if type(file) is int else file.fileno() for file in files])
+
+    def drop(self, slot: int) -> None:
+        """Note that nobody took what the kernel put into a slot. Safe in a finalizer, in any thread."""
+        self._dropped.append(slot)
+
+    def reclaim(self) -> None:
+        """Empty the slots that `drop` noted. In the ring's thread."""
+        while self._dropped and self._registered:
+            self.update(self._dropped.popleft(), [-1])
 
     def unregister(self) -> None:
         """Drop the table and close what is in it. A second call does nothing."""
         if self._registered:
-            register.unregister_files(self._fd)
-            self._registered = False
+            try:
+                register.unregister_files(self._fd)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # there is none: an interrupt came before it was said
+                    raise
+            self.release()
+
+    def release(self) -> None:
+        """Refuse later uses."""
+        self._registered = False
+
+    def check(self) -> None:
+        """Raise an exception if the table is gone: its slots are of another one, or of none."""
+        if not self._registered:
+            raise OutOfOrderError("this file table is not registered any more: make a new one")
 
 
 def fd_of(file: FileLike) -> tuple[int, int]:
@@ -81,6 +113,7 @@ def fd_of(file: FileLike) -> tuple[int, int]:
     if type(file) is int:
         return file, 0
     if type(file) is Fixed:
+        file.table.check()
         return file.slot, _FIXED_FILE
     if isinstance(file, int):
         return int(file), 0

@@ -19,6 +19,7 @@ The rules
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
@@ -131,11 +132,16 @@ def close_quietly(fd: int) -> None:
 
 
 class FdOperation(Operation[int]):
-    """An operation whose result is an fd. Until `wait()` or the callback has it, it is closed with the operation."""
+    """An operation whose result is an fd. Until a wait or the callback has it, it is closed with the operation."""
 
     __slots__ = ("_taken",)
 
     _taken: bool
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
+        cqe = super().wait_cqe(timeout_ns)
+        self._taken = True
+        return cqe
 
     def _value(self, res: int, cqe_flags: int) -> int:
         self._taken = True
@@ -163,27 +169,26 @@ class Stream(Operation[Value]):
     __slots__ = ("stream", "request")
 
     # (completions that nobody took yet, position in the CQ after the last one that was added)
-    stream: tuple[tuple[Cqe, ...], int]
+    stream: tuple[deque[Cqe], int]
     request: tuple[Any, ...]  # what the ring needs to queue it once more
 
     def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
         super().__init__(ring, token, prep, keep, callback)
-        self.stream = ((), -1)
+        self.stream = (deque(), -1)
 
     def add(self, cqe: Cqe, position: int) -> None:
         """Take the completion at `position` of the CQ, once however often it is offered."""
         waiting, upto = self.stream
         if position >= upto:
             # One store commits both.
-            self.stream = (waiting if self.callback is not None else (*waiting, cqe), position + 1)
+            self.stream = (waiting if self.callback is not None else deque((*waiting, cqe)), position + 1)
 
     def next(self, timeout_ns: int | None = None) -> Cqe | None:
         """The next completion, or None after the final one. TimeoutError leaves the operation as it is."""
         if not self._ring.wait_next(self, timeout_ns):
             return None
-        waiting, upto = self.stream
-        self.stream = (waiting[1:], upto)
-        return waiting[0]
+        # Taken and handed over in one line: no interrupt comes in between, and loses it.
+        return self.stream[0].popleft()
 
     def again(self) -> Stream[Value]:
         """Queue the same request under a new token: for a stream that ended without being told to."""
@@ -194,11 +199,8 @@ class Stream(Operation[Value]):
     def __iter__(self) -> Iterator[Cqe]:
         if self.callback is not None:
             raise OutOfOrderError("this operation hands its completions to a callback: do not iterate over it too")
-        while True:
-            cqe = self.next()
-            if cqe is None:
-                return
-            yield cqe
+        while self._ring.wait_next(self, None):
+            yield self.stream[0].popleft()
 
     def discard(self, res: int, cqe_flags: int) -> None:
         """Dispose of what a completion brought that nobody took."""
@@ -226,8 +228,9 @@ class FdStream(Stream[int]):
 class Pool(Protocol):
     """Where provided buffers come from and go back to."""
 
-    def drop(self, cqe_flags: int) -> None: ...
-    def take(self, res: int, cqe_flags: int) -> bytes: ...
+    def held(self, cqe_flags: int) -> list[int]: ...
+    def drop(self, held: list[int]) -> None: ...
+    def copy(self, res: int, cqe_flags: int) -> bytes: ...
 
 
 class BufferOperation(Operation[bytes]):
@@ -237,31 +240,46 @@ class BufferOperation(Operation[bytes]):
     buffer itself, for `lend`. A buffer that nobody took goes back with the operation.
     """
 
-    __slots__ = ("pool", "_taken")
+    __slots__ = ("pool", "_held", "_data")
 
     pool: Pool
-    _taken: bool
+    _held: list[int] | None  # the buffer, while it is the operation's to give back; None before one asks
+    _data: bytes | None
+
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        _, self.pool = keep
+        self._held = None
+        self._data = None
 
     def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
         cqe = super().wait_cqe(timeout_ns)
-        self._taken = True
+        if self._data is not None:
+            raise OutOfOrderError(f"wait() of this {self.name} gave its buffer back: use one or the other")
+        self._held = []
         return cqe
 
     def claim(self) -> None:
-        self._taken = True
+        self._held = []
 
     def unclaim(self) -> None:
-        self._taken = False
+        self._held = None
 
     def _value(self, res: int, cqe_flags: int) -> bytes:
-        self._taken = True
-        return self.pool.take(res, cqe_flags)
+        if self._held is None:
+            self._held = self.pool.held(cqe_flags)
+        if self._data is None:
+            if not self._held and self.pool.held(cqe_flags):
+                raise OutOfOrderError(f"the buffer of this {self.name} is taken: lend it by the completion")
+            self._data = self.pool.copy(res, cqe_flags)
+        self.pool.drop(self._held)
+        return self._data
 
     def __del__(self) -> None:
         cqe = getattr(self, "cqe", None)
-        pool = getattr(self, "pool", None)
-        if cqe is not None and pool is not None and not getattr(self, "_taken", False):
-            pool.drop(cqe[1])
+        held = getattr(self, "_held", None)
+        if cqe is not None:
+            self.pool.drop(self.pool.held(cqe[1]) if held is None else held)
 
 
 class BufferStream(Stream[int]):
@@ -271,10 +289,12 @@ class BufferStream(Stream[int]):
 
     pool: Pool
 
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        _, self.pool = keep
+
     def discard(self, res: int, cqe_flags: int) -> None:
-        pool = getattr(self, "pool", None)
-        if pool is not None:
-            pool.drop(cqe_flags)
+        self.pool.drop(self.pool.held(cqe_flags))
 
     def __del__(self) -> None:
         self._discard_rest()

@@ -39,7 +39,7 @@ from .errors import (
     WrongThreadError,
     os_error,
 )
-from .files import FileTable
+from .files import FileTable, fd_of
 from .inflight import OWNED, Callback, Cqe, Operation, Prep, Stream
 from .mmap_ring import MappedRing
 from .operations import BufferOperations, FileOperations, SocketOperations, WaitingOperations
@@ -389,9 +389,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         Since      Linux 5.1            Man   io_uring_registered_files(7)
         """
         self._check_usable()
-        table = FileTable(self._fd, count)
-        self._file_table = table
-        return table
+        self._file_table = FileTable(self._fd, count, self._file_table)
+        return self._file_table
 
     def buffer_ring(self, count: int, nbytes: int, *, bgid: int | None = None) -> BufferRing:
         """Make a group of `count` (a power of two) provided buffers of `nbytes` each.
@@ -403,14 +402,16 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             raise RawuringError(
                 "a buffer ring needs ordered stores, which cannot be had here: install libatomic (Debian: libatomic1)"
             )
-        bgid = self._free_bgid() if bgid is None else bgid
+        pool = BufferRing(self._fd, self._free_bgid(bgid), count, nbytes)
+        # In the table before the kernel knows of it, as operations are.
+        self._groups[pool.bgid] = pool
         try:
-            pool = BufferRing(self._fd, bgid, count, nbytes)
+            pool.register()
         except OSError as error:
+            del self._groups[pool.bgid]
             if error.errno == errno.EINVAL and _release(os.uname().release) < (5, 19):
                 raise UnsupportedError("a provided-buffer ring", "5.19") from None
             raise
-        self._groups[bgid] = pool
         return pool
 
     def close_buffer_ring(self, pool: BufferRing) -> None:
@@ -431,7 +432,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         Since      Linux 5.7            Man   io_uring_prep_provide_buffers(3)
         """
         self._check_usable()
-        bgid = self._free_bgid() if bgid is None else bgid
+        bgid = self._free_bgid(bgid)
 
         def provide(bid: int, how_many: int) -> object:
             return self.provide_buffers(group, bid, how_many)
@@ -500,10 +501,10 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         """Queue a stream's request once more."""
         self._check_usable()
         kind, prep, args, keep, callback, sqe_flags, fields = operation.request
+        file = keep[0] if isinstance(keep, tuple) else keep
+        if hasattr(file, "fileno") and fd_of(file)[0] != args[0]:
+            raise OutOfOrderError(f"the file of this {operation.name} has another fd now: queue it anew")
         repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, **fields)
-        pool = getattr(operation, "pool", None)
-        if pool is not None:
-            repeated.pool = pool  # type: ignore[attr-defined]
         return repeated
 
     def cancel(self, operation: Operation[Any]) -> Operation[Any]:
@@ -569,6 +570,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         if self._reaped.events:
             self._run_callbacks()
             return True
+        self._reclaim()
         waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
         try:
             if deadline is None:
@@ -584,6 +586,14 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._reap()
         self._run_callbacks()
         return self.cq.head != drained
+
+    def _reclaim(self) -> None:
+        """Give back what completions brought and nobody took."""
+        for group in self._groups.values():
+            if group._returned:
+                group.reclaim()
+        if self._file_table is not None and self._file_table._dropped:
+            self._file_table.reclaim()
 
     def _reap(self) -> None:
         """Take what is in the CQ and resolve it.
@@ -805,8 +815,12 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             )
         self._check_usable()
 
-    def _free_bgid(self) -> int:
-        return next(bgid for bgid in range(1 << 16) if bgid not in self._groups)
+    def _free_bgid(self, bgid: int | None) -> int:
+        if bgid is None:
+            return next(bgid for bgid in range(1 << 16) if bgid not in self._groups)
+        if bgid in self._groups:
+            raise OutOfOrderError(f"there is a group {bgid} of provided buffers already: leave out `bgid` for a free one")
+        return bgid
 
     # --- the end
 
@@ -875,8 +889,9 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._owned_sqes
 
     def _tear_down(self, quiet: bool) -> None:
-        kept = (self._inflight, self._groups, self._registered_buffers)
-        owes = bool(self._inflight or self._groups or self._registered_buffers)
+        pins = self._registered_buffers._pins if self._registered_buffers is not None else []
+        kept = (self._inflight, self._groups, pins)
+        owes = bool(self._inflight or self._groups or pins)
         watch = None if quiet or not owes else self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
         if not quiet and owes and not (watch is not None and _hung_up(watch)):
@@ -930,9 +945,11 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         groups, self._groups = self._groups, {}
         for group in groups.values():
             group.release()
-        self._registered_buffers = None
+        # They know the ring by the number of its fd, which something else may be given now.
+        if self._registered_buffers is not None:
+            self._registered_buffers.release()
         if self._file_table is not None:
-            self._file_table = None
+            self._file_table.release()
 
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is not None:

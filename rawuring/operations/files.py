@@ -7,27 +7,72 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from .. import abi
 from ..buffers import Buffer, BufferGroup, RegisteredBuffers, pin_iovecs, pin_readable, pin_writable
 from ..errors import OutOfOrderError
 from ..files import FileLike, FileTable, Fixed, fd_of
-from ..inflight import BufferOperation, Callback, FdOperation, Operation
+from ..inflight import BufferOperation, Callback, Cqe, FdOperation, Operation, Prep, Stream, Waiter
 from .base import OwnedOperations
 
 AT_FDCWD = -100
 
 
 class FixedOperation(Operation[Fixed]):
-    """An operation whose result is a slot of a file table."""
+    """An operation whose result is a slot of a file table.
 
-    __slots__ = ("table", "slot")
+    A slot that the kernel picked and that nobody took is emptied with the operation.
+    """
+
+    __slots__ = ("table", "slot", "_taken")
 
     table: FileTable
     slot: int  # the one asked for, or FILE_INDEX_ALLOC
 
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        _, self.table, self.slot = keep
+        self._taken = self.slot != abi.FILE_INDEX_ALLOC
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
+        cqe = super().wait_cqe(timeout_ns)
+        self._taken = True
+        return cqe
+
+    def claim(self) -> None:
+        self._taken = True
+
+    def unclaim(self) -> None:
+        self._taken = self.slot != abi.FILE_INDEX_ALLOC
+
     def _value(self, res: int, cqe_flags: int) -> Fixed:
-        return self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
+        fixed = self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
+        self._taken = True
+        return fixed
+
+    def __del__(self) -> None:
+        cqe = getattr(self, "cqe", None)
+        if cqe is not None and cqe[0] >= 0 and not getattr(self, "_taken", True):
+            self.table.drop(cqe[0])
+
+
+class FixedStream(Stream[int]):
+    """A stream of slots of a file table. Those that nobody took are emptied with the operation."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        self.table: FileTable
+        _, self.table = keep
+
+    def discard(self, res: int, cqe_flags: int) -> None:
+        if res >= 0:
+            self.table.drop(res)
+
+    def __del__(self) -> None:
+        self._discard_rest()
 
 
 class FileOperations(OwnedOperations):
@@ -56,12 +101,10 @@ class FileOperations(OwnedOperations):
     ) -> BufferOperation:  # fmt: skip
         """Read into a provided buffer that the kernel picks. Result: the bytes read, empty at the end."""
         fd, fixed = fd_of(file)
-        operation = self._queue(
+        return self._queue(
             BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool), callback,
             sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid,
         )  # fmt: skip
-        operation.pool = pool
-        return operation
 
     def write(
         self, file: FileLike, buffer: Buffer, offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
@@ -103,8 +146,8 @@ class FileOperations(OwnedOperations):
     ) -> Operation[int]:  # fmt: skip
         """Read into registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
         fd, fixed = fd_of(file)
-        addr, size = buffers.place(index, start, nbytes)
-        return self._queue(Operation, self.sq.prep_read_fixed, (fd, addr, size, offset, index), (file, buffers),
+        keep, addr, size = buffers.place(index, start, nbytes)
+        return self._queue(Operation, self.sq.prep_read_fixed, (fd, addr, size, offset, index), (file, keep),
                            callback, sqe_flags | fixed)  # fmt: skip
 
     def write_fixed(
@@ -113,8 +156,8 @@ class FileOperations(OwnedOperations):
     ) -> Operation[int]:  # fmt: skip
         """Write from registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
         fd, fixed = fd_of(file)
-        addr, size = buffers.place(index, start, nbytes)
-        return self._queue(Operation, self.sq.prep_write_fixed, (fd, addr, size, offset, index), (file, buffers),
+        keep, addr, size = buffers.place(index, start, nbytes)
+        return self._queue(Operation, self.sq.prep_write_fixed, (fd, addr, size, offset, index), (file, keep),
                            callback, sqe_flags | fixed)  # fmt: skip
 
     def fsync(
@@ -141,10 +184,9 @@ class FileOperations(OwnedOperations):
         """Open a file into a slot of a file table, which the kernel picks unless `slot` says it. Result: a Fixed."""
         keep, addr, _ = pin_readable(_path_bytes(path))
         dfd = AT_FDCWD if dir_fd is None else dir_fd
-        operation = self._queue(FixedOperation, self.sq.prep_openat_direct, (dfd, addr, open_flags, mode, slot),
-                                keep, callback, sqe_flags)  # fmt: skip
-        operation.table, operation.slot = into, slot
-        return operation
+        into.check()
+        return self._queue(FixedOperation, self.sq.prep_openat_direct, (dfd, addr, open_flags, mode, slot),
+                           (keep, into, slot), callback, sqe_flags)  # fmt: skip
 
     def close_fd(
         self, fd: int | Fixed, *, callback: Callback | None = None, sqe_flags: int = 0
@@ -154,6 +196,7 @@ class FileOperations(OwnedOperations):
         A socket or file object would close the number a second time: detach it first.
         """
         if isinstance(fd, Fixed):
+            fd.table.check()
             return self._queue(Operation, self.sq.prep_close_direct, (fd.slot,), fd, callback, sqe_flags)
         if not isinstance(fd, int):
             raise OutOfOrderError(

@@ -13,9 +13,9 @@ from .. import abi
 from ..buffers import Buffer, BufferGroup, pin_iovecs, pin_readable, pin_writable
 from ..errors import BufferUseError
 from ..files import FileLike, FileTable, Fixed, fd_of
-from ..inflight import BufferOperation, BufferStream, Callback, FdOperation, FdStream, Operation, Stream
+from ..inflight import BufferOperation, BufferStream, Callback, FdOperation, FdStream, Operation, Prep, Stream, Waiter
 from .base import OwnedOperations
-from .files import FixedOperation
+from .files import FixedOperation, FixedStream
 
 SOCK_CLOEXEC = os.O_CLOEXEC  # the same bit on every architecture, by definition
 _NO_MEMORY: tuple[object, int, int] = (None, 0, 0)
@@ -38,6 +38,10 @@ class MessageOperation(Operation[Message]):
     __slots__ = ("_memory",)
 
     _memory: tuple[bytearray, bytearray, bytearray]  # msghdr, name, control data: written by the kernel
+
+    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, prep, keep, callback)
+        *_, self._memory = keep
 
     def _value(self, res: int, cqe_flags: int) -> Message:
         header, name, control = self._memory
@@ -73,10 +77,9 @@ class SocketOperations(OwnedOperations):
         and answers ENFILE: keep a slot free for each accept in flight.
         """
         fd, fixed = fd_of(listener)
-        operation = self._queue(FixedOperation, self.sq.prep_accept_direct, (fd, 0, 0, accept_flags, slot),
-                                (listener, into), callback, sqe_flags | fixed)  # fmt: skip
-        operation.table, operation.slot = into, slot
-        return operation
+        into.check()
+        return self._queue(FixedOperation, self.sq.prep_accept_direct, (fd, 0, 0, accept_flags, slot),
+                           (listener, into, slot), callback, sqe_flags | fixed)  # fmt: skip
 
     def accept_multishot(
         self, listener: FileLike, accept_flags: int = SOCK_CLOEXEC, *,
@@ -95,7 +98,8 @@ class SocketOperations(OwnedOperations):
         When the table is full the kernel accepts a connection, destroys it and answers ENFILE.
         """
         fd, fixed = fd_of(listener)
-        return self._queue(Stream, self.sq.prep_multishot_accept_direct, (fd, 0, 0, 0), (listener, into), callback,
+        into.check()
+        return self._queue(FixedStream, self.sq.prep_multishot_accept_direct, (fd, 0, 0, 0), (listener, into), callback,
                            sqe_flags | fixed)  # fmt: skip
 
     def connect(
@@ -148,12 +152,10 @@ class SocketOperations(OwnedOperations):
     ) -> BufferOperation:  # fmt: skip
         """Receive once into a provided buffer that the kernel picks when data is there. Result: the bytes received."""
         fd, fixed = fd_of(sock)
-        operation = self._queue(
+        return self._queue(
             BufferOperation, self.sq.prep_recv, (fd, 0, pool.nbytes, msg_flags), (sock, pool), callback,
             sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid, ioprio=ioprio,
         )  # fmt: skip
-        operation.pool = pool
-        return operation
 
     def recv_multishot(
         self, sock: FileLike, pool: BufferGroup, msg_flags: int = 0, *, ioprio: int = 0,
@@ -161,10 +163,8 @@ class SocketOperations(OwnedOperations):
     ) -> BufferStream:  # fmt: skip
         """Receive into buffers of `pool` until the end, an error or ENOBUFS (pool empty): see `BufferGroup.lend`."""
         fd, fixed = fd_of(sock)
-        stream = self._queue(BufferStream, self.sq.prep_recv_multishot, (fd, 0, 0, msg_flags), (sock, pool), callback,
-                             sqe_flags | fixed, buf_group=pool.bgid, ioprio=ioprio)  # fmt: skip
-        stream.pool = pool
-        return stream
+        return self._queue(BufferStream, self.sq.prep_recv_multishot, (fd, 0, 0, msg_flags), (sock, pool), callback,
+                           sqe_flags | fixed, buf_group=pool.bgid, ioprio=ioprio)  # fmt: skip
 
     def sendmsg(
         self, sock: FileLike, buffers: Sequence[Buffer], ancdata: Iterable[tuple[int, int, Buffer]] = (),
@@ -196,10 +196,8 @@ class SocketOperations(OwnedOperations):
             ("msg_control", pins[2][1]), ("msg_controllen", pins[2][2]),
         ):  # fmt: skip
             abi.MSGHDR.put(memory[0], field, value)
-        operation = self._queue(MessageOperation, self.sq.prep_recvmsg, (fd, pins[0][1], msg_flags),
-                                (sock, vectors, pins), callback, sqe_flags | fixed)  # fmt: skip
-        operation._memory = memory
-        return operation
+        return self._queue(MessageOperation, self.sq.prep_recvmsg, (fd, pins[0][1], msg_flags),
+                           (sock, vectors, pins, memory), callback, sqe_flags | fixed)  # fmt: skip
 
     def shutdown(
         self, sock: FileLike, how: int, *, callback: Callback | None = None, sqe_flags: int = 0
