@@ -20,7 +20,6 @@ from __future__ import annotations
 import sys
 
 from . import abi, atomics
-from .atomics import Cell
 from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from .mmap_ring import RingMemory
 from .prep import BufferPreps, FilePreps, SocketPreps, WaitingPreps
@@ -35,7 +34,7 @@ _IO_LINK = int(abi.SqeFlag.IO_LINK)
 class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
-    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_tail_cell", "_sqpoll", "_closed")
+    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_tail_plain", "_sqpoll", "_closed")
 
     def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
         self._memory = memory
@@ -46,10 +45,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         self._shift = memory.sqe_nbytes.bit_length() - 1
         self._wrap = memory.sq_entries * memory.sqe_nbytes - 1
         self._at = self._published = self._consumed = self._limit = memory.sq_tail.load() << self._shift
-        # With SQPOLL the SQ thread reads the tail whenever it likes, and every byte of the SQEs
-        # must be visible before it. Without, nobody looks before our io_uring_enter, and a plain
-        # store will do.
-        self._tail_cell: Cell = memory.sq_tail.cell if sqpoll else memory.sq_tail_plain
+        self._tail_plain = memory.sq_tail_plain
 
     @property
     def entries(self) -> int:
@@ -90,7 +86,13 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         """
         at = self._at
         if at != self._published:
-            self._tail_cell[0] = at >> self._shift & U32
+            if self._sqpoll:
+                # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be
+                # visible before it.
+                self._memory.sq_tail.store_release(at >> self._shift & U32)
+            else:
+                # Nobody looks before our io_uring_enter, which orders everything.
+                self._tail_plain[0] = at >> self._shift & U32
             self._published = at
         return (at - self._consumed) >> self._shift
 
