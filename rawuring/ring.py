@@ -69,6 +69,10 @@ _CANCEL_AGAIN_NS: Final = 50_000_000
 
 _get_ident = threading.get_ident
 _enter = syscalls.enter
+_enter_call = syscalls.enter_call
+_failed_enter = syscalls.failed_enter
+_NR_ENTER: Final = syscalls.NR_ENTER
+_NULL: Final = syscalls.NULL
 
 # Which member's release explains that an encoder's request is refused, where the opcode alone does not.
 _FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Cancel | abi.Timeout]] = {
@@ -266,11 +270,11 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         pending = sq.flush()
         if not pending:
             return 0
-        taken = _enter(self._enter_fd, pending, 0, self._enter_flags)
+        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, 0, self._enter_flags, _NULL)
         if taken == pending:
             sq.all_consumed()
             return taken
-        return self._complete_enter(taken, None, None)
+        return self._complete_enter(_failed_enter() if taken < 0 else taken, None, None)
 
     def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
         """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
@@ -289,12 +293,12 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
         sq = self.sq
         pending = sq.flush()
-        taken = _enter(self._enter_fd, pending, nr, self._getevents)
+        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, nr, self._getevents, _NULL)
         if taken == pending:
             sq.all_consumed()
             if self.cq.ready >= nr:
                 return taken
-        return self._complete_enter(taken, nr, None)
+        return self._complete_enter(_failed_enter() if taken < 0 else taken, nr, None)
 
     def completions(self) -> list[RawCqe]:
         """Take the completions of raw requests: (user_data, res, cqe_flags), in CQ order, all that are there.
@@ -444,6 +448,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def register_eventfd(self, event_fd: int, *, only_async: bool = False) -> None:
         """Let completions signal an eventfd. A hint: on a DEFER_TASKRUN ring enter before looking.
+
+        With `only_async` those alone that a worker thread of the kernel made, never a receive's.
 
         Since      Linux 5.2            Man   io_uring_register_eventfd(3)
         """
