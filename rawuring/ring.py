@@ -110,7 +110,7 @@ class _Reaped(NamedTuple):
     """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
 
     batch: _Batch | None  # being resolved
-    raw: list[RawCqe]  # of the raw layer, until `completions()` hands them out
+    raw: list[list[RawCqe]]  # of the raw layer: one list or none, until `completions()` hands it out
     events: deque[Event]  # completions whose callbacks have not run yet
 
 
@@ -247,6 +247,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def lacks(self, name: str) -> str | None:
         """The release that a `prep_<name>` needs, if this kernel is older; None if the reason is another."""
+        if self._supported is None and self._closed is not None:
+            return None  # nobody is left to ask
         op = abi.Op.__members__.get(name.upper())
         if op is not None and not self.supports(op):
             return str(op.since)
@@ -306,16 +308,14 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         Completions of owned operations are resolved and their callbacks called on the way.
         Nothing is submitted and nothing waited for.
         """
-        if not self._inflight and self._reaped is _NOTHING:
+        if not self._inflight and (self._reaped is _NOTHING or self._nothing_reaped()):
             # Nothing of the owned layer is in flight: every CQE is the caller's.
             return self.cq.drain()
         self._check_usable()
         self._reap()
-        if self._reaped.events and not self._calling:
-            self._run_callbacks()
-        raw = self._reaped.raw
-        self._commit(None, [], self._reaped.events)
-        return raw
+        self._run_callbacks()
+        # Taken and handed over in one line: no interrupt comes in between, and loses them.
+        return self._reaped.raw.pop() if self._reaped.raw else []
 
     def run_once(self, timeout_ns: int | None = None) -> bool:
         """Submit, wait for at least one completion, resolve what is there and call the callbacks.
@@ -324,7 +324,10 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         """
         self._check_can_wait("run_once")
         deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
-        return self._turn(deadline)
+        while not self._turn(deadline):
+            if deadline is not None and time.monotonic_ns() >= deadline:
+                return False
+        return True
 
     def run(self) -> None:
         """Call callbacks as completions come, until `stop()` or until nothing is in flight any more."""
@@ -334,7 +337,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             self._turn(None)
 
     def stop(self) -> None:
-        """Have `run()` return after the callback that calls this."""
+        """Have `run()` return when the callbacks of the completions at hand have run."""
         self._stopping = True
 
     @contextmanager
@@ -353,16 +356,23 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         if self.sq.space_left < entries:
             self._make_room(entries)
         start = self.sq.tail
-        self._link_flag = _IO_LINK
         try:
-            yield
-        finally:
-            self._link_flag = 0
-            queued = self.sq.tail - start
-            if queued:
-                self.sq.unlink_last()
+            try:
+                self._link_flag = _IO_LINK
+                yield
+            finally:
+                self._end_chain(start)
+        except BaseException:
+            self._end_chain(start)  # once more, for an interrupt that came before it was done
+            raise
+        queued = self.sq.tail - start
         if queued > entries:
             raise OutOfOrderError(f"{queued} operations were queued in a chain of {entries}: say so when making it")
+
+    def _end_chain(self, start: int) -> None:
+        self._link_flag = 0
+        if self.sq.tail > start and self.sq.unpublished:
+            self.sq.unlink_last()
 
     # --- what is registered
 
@@ -478,30 +488,30 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         operation = kind(self, token, prep, keep, callback)
         if operation.stream is not None:
             operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
+        tail = self.sq.tail
         # The table first, the SQE last: whatever interrupts us, the kernel never knows of an
         # operation that the table does not hold.
-        self._inflight[token] = operation
-        tail = self.sq.tail
         try:
-            prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
-        except SubmissionQueueFullError:
+            self._inflight[token] = operation
             try:
+                prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
+            except SubmissionQueueFullError:
                 self._make_room(1)
                 prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
-            except BaseException:
-                self._forget(token)
-                raise
+            self._owned_sqes += 1
         except BaseException:
-            if self.sq.tail == tail:
-                del self._inflight[token]
+            self._unqueue(token, tail)
             raise
-        self._owned_sqes += 1
         return operation
 
-    def _forget(self, token: int) -> None:
-        """Drop the entry of an operation, unless its SQE was written after all."""
-        if self.sq.last_user_data() != token:
-            self._inflight.pop(token, None)
+    def _unqueue(self, token: int, tail: int) -> None:
+        """Forget an operation that could not be queued, or take it back if an interrupt came after it was."""
+        if self.sq.tail != tail:
+            if self.sq.tail != tail + 1 or not self.sq.unpublished:
+                self._owned_sqes += 1  # a signal handler went on with the queue: leave it there
+                return
+            self.sq.discard_last()
+        self._inflight.pop(token, None)
 
     def repeat(self, operation: Stream[Any]) -> Stream[Any]:
         """Queue a stream's request once more."""
@@ -538,7 +548,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             self._check_can_wait("wait")
             deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
             while operation.cqe is None:
-                if not self._turn(deadline) and operation.cqe is None:
+                self._turn(deadline)
+                if deadline is not None and operation.cqe is None and time.monotonic_ns() >= deadline:
                     return self._time_out(operation)
         operation.settle()
         return operation.cqe
@@ -549,27 +560,28 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             self._check_can_wait("wait")
             deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
             while not operation.stream[0] and operation.cqe is None:
-                if not self._turn(deadline):
+                if deadline is not None and time.monotonic_ns() >= deadline:
                     raise TimeoutError(f"{operation.name}: no completion in time")
+                self._turn(deadline)
         return bool(operation.stream[0])
 
     def _time_out(self, operation: Operation[Any]) -> Cqe:
         self.cancel(operation)
         deadline = time.monotonic_ns() + _CLOSE_NS
-        while operation.cqe is None and self._turn(deadline):
-            pass
+        while operation.cqe is None and time.monotonic_ns() < deadline:
+            self._turn(deadline)
         if operation.cqe is None:
             raise TimeoutError(
                 f"{operation.name}: timed out, and the kernel cannot cancel it: it stays in flight, "
                 "and the ring keeps its memory"
             )
         operation.settle()
-        if operation.cqe[0] == -errno.ECANCELED:
+        if operation.cqe[0] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
         return operation.cqe
 
     def _turn(self, deadline: int | None) -> bool:
-        """Submit, wait for a completion, resolve, call back. False if the deadline passed without one."""
+        """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
         drained = self.cq.head
@@ -609,48 +621,59 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         """
         if self._busy:
             return  # a finalizer that runs while a batch is resolved
-        self._busy = True
         try:
-            reaped = self._reaped
-            batch = reaped.batch
-            if batch is None:
-                first = self.cq.head
-                cqes, head = self.cq.peek()
-                if head == first:
-                    return
-                batch = _Batch(first, head, cqes, self._inflight)
-                self._commit(batch, reaped.raw, reaped.events)
-            self.cq.advance_to(batch.head)
-            found = batch.found
-            streams = False
-            for operation, res, cqe_flags in found:
-                if operation is None:
-                    continue
-                if operation.stream is not None or cqe_flags & _F_MORE:
-                    streams = True
-                else:
-                    operation.cqe = (res, cqe_flags)
-            if streams:
-                self._resolve_streams(batch)
-            pop = self._inflight.pop
-            for operation, _, cqe_flags in found:
-                if operation is not None and not cqe_flags & _F_MORE:
-                    pop(operation.token, None)
-            events = [event for event in found if event[0] is not None and event[0].callback is not None]
-            self._commit(
-                None,
-                reaped.raw + batch.raw if batch.raw else reaped.raw,
-                deque([*reaped.events, *events]) if events else reaped.events,  # type: ignore[list-item]
-            )
-            # Dropping what was kept alive may run finalizers, which are other people's code.
-            for operation, _, cqe_flags in found:
-                if operation is not None and not cqe_flags & _F_MORE:
-                    operation.settle()
-        finally:
-            self._busy = False
+            try:
+                self._busy = True
+                self._resolve()
+            finally:
+                self._busy = False
+        except BaseException:
+            self._busy = False  # once more, for an interrupt that came before that line
+            raise
 
-    def _commit(self, batch: _Batch | None, raw: list[RawCqe], events: deque[Event]) -> None:
+    def _resolve(self) -> None:
+        reaped = self._reaped
+        batch = reaped.batch
+        if batch is None:
+            first = self.cq.head
+            cqes, head = self.cq.peek()
+            if head == first:
+                return
+            batch = _Batch(first, head, cqes, self._inflight)
+            self._commit(batch, reaped.raw, reaped.events)
+        self.cq.advance_to(batch.head)
+        found = batch.found
+        streams = False
+        for operation, res, cqe_flags in found:
+            if operation is None:
+                continue
+            if operation.stream is not None or cqe_flags & _F_MORE:
+                streams = True
+            else:
+                operation.cqe = (res, cqe_flags)
+        if streams:
+            self._resolve_streams(batch)
+        pop = self._inflight.pop
+        for operation, _, cqe_flags in found:
+            if operation is not None and not cqe_flags & _F_MORE:
+                pop(operation.token, None)
+        events = [event for event in found if event[0] is not None and event[0].callback is not None]
+        self._commit(
+            None,
+            [sum(reaped.raw, []) + batch.raw] if batch.raw else reaped.raw,
+            deque([*reaped.events, *events]) if events else reaped.events,  # type: ignore[list-item]
+        )
+        # Dropping what was kept alive may run finalizers, which are other people's code.
+        for operation, _, cqe_flags in found:
+            if operation is not None and not cqe_flags & _F_MORE:
+                operation.settle()
+
+    def _commit(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
         self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else _NOTHING
+
+    def _nothing_reaped(self) -> bool:
+        self._commit(*self._reaped)
+        return self._reaped is _NOTHING
 
     def _resolve_streams(self, batch: _Batch) -> None:
         for position, (operation, res, cqe_flags) in enumerate(batch.found, batch.first):
@@ -660,29 +683,35 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                     operation.cqe = (res, cqe_flags)
 
     def _run_callbacks(self) -> None:
-        events = self._reaped.events
-        if not events or self._calling:
+        if not self._reaped.events or self._calling:
             return
-        self._calling = True
         try:
-            while events:
-                operation, res, cqe_flags = event = events[0]
-                self._call(operation, res, cqe_flags, events, event)
-        finally:
-            self._calling = False
+            try:
+                self._calling = True
+                # Looked up anew each time: a callback may call completions(), which adds to them.
+                while self._reaped.events:
+                    self._call(self._reaped.events)
+            finally:
+                self._calling = False
+        except BaseException:
+            self._calling = False  # once more, for an interrupt that came before that line
+            raise
 
-    def _call(self, operation: Operation[Any], res: int, cqe_flags: int, events: Any, event: Any) -> None:
+    def _call(self, events: deque[Event]) -> None:
+        operation, res, cqe_flags = event = events[0]
         callback = operation.callback
         assert callback is not None
-        operation.claim()
-        events.popleft()
+        started = False
         try:
-            callback(operation, res, cqe_flags)
-        except BaseException as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                # It was raised in this frame: the callback never ran, and runs next time.
+            operation.claim()
+            events.popleft()
+            # In one line: no interrupt comes in between, and has it called twice or never.
+            started = True; callback(operation, res, cqe_flags)  # fmt: skip
+        except BaseException:
+            if not started:
                 operation.unclaim()
-                events.appendleft(event)
+                if not events or events[0] is not event:
+                    events.appendleft(event)
             raise
 
     # --- entering the kernel
@@ -711,7 +740,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def _submit_until(self, nr: int, deadline: int | None) -> int:
         if deadline is not None and not self._ext_arg:
-            return self._submit_with_timer(nr, deadline)
+            return self._submit_and_poll(nr, deadline)
         return self._complete_enter(None, nr, deadline)
 
     def _complete_enter(self, taken: int | None, nr: int | None, deadline: int | None) -> int:
@@ -776,23 +805,21 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             raise os_error(code, "io_uring_enter: completions have overflowed, take completions() and submit again")
         raise os_error(code, "io_uring_enter")
 
-    def _submit_with_timer(self, nr: int, deadline: int) -> int:
-        """`_submit_until` for kernels whose enter takes no timeout: a TIMEOUT request wakes the wait."""
-        if nr == 0:
-            return self._complete_enter(None, 0, None)
-        timer = self.timeout(max(deadline - time.monotonic_ns(), 0))
-        start = self.cq.head
-        total = -1  # the timer is ours, not the caller's
-        try:
-            while True:
-                total += self._complete_enter(None, 1, None)
-                self._reap()
-                if timer.cqe is not None or self.cq.head - start >= nr:
-                    return max(total, 0)
-        finally:
-            if timer.cqe is None:
-                self.cancel(timer)
-                self.submit()
+    def _submit_and_poll(self, nr: int, deadline: int) -> int:
+        """`_submit_until` for kernels whose enter takes no timeout: poll the ring's fd instead."""
+        total = self._complete_enter(None, 0, None)
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while self.cq.ready < min(nr, self.cq.entries):
+            remaining = deadline - time.monotonic_ns()
+            if remaining <= 0:
+                break
+            if self.cq.ready:
+                time.sleep(min(remaining, 1_000_000) / _NS_PER_S)  # it polls readable, and that is not enough
+            else:
+                poll.poll(-(-remaining // 1_000_000))
+            self._complete_enter(None, 0, None)
+        return total
 
     # --- who may use it
 

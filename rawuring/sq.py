@@ -139,8 +139,14 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         user_data = []
         while self._at != self._published:
             user_data.append(self.last_user_data())
-            self._at -= self._stride
+            self.discard_last()
         return user_data
+
+    def discard_last(self) -> None:
+        """Take back the SQE written last. It must not be published yet."""
+        if self._at == self._published:
+            raise RawuringError("the last SQE is already published: the kernel may have it")
+        self._at -= self._stride
 
     def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
