@@ -53,14 +53,13 @@ class Operation(Generic[Value]):
     it until its final completion.
     """
 
-    __slots__ = ("token", "cqe", "callback", "_ring", "_prep", "_keep", "__weakref__")
-
-    stream: Any = None  # a Stream has a slot of this name instead
+    __slots__ = ("token", "cqe", "callback", "stream", "_ring", "_prep", "_keep", "__weakref__")
 
     def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
         self.token = token
         self.cqe: Cqe | None = None  # the final completion, once it is there
         self.callback = callback
+        self.stream: Any = None  # what a Stream has received
         self._ring = ring
         self._prep = prep
         self._keep = keep
@@ -82,10 +81,10 @@ class Operation(Generic[Value]):
         operation). When `timeout_ns` nanoseconds have passed, the operation is cancelled and
         TimeoutError raised, unless it completed all the same.
         """
-        res, cqe_flags = self._ring.wait_for(self, timeout_ns)
+        res, _ = self.cqe or self._ring.wait_for(self, timeout_ns)
         if res < 0:
             raise self.error(res)
-        return self._value(res, cqe_flags)
+        return cast(Value, res)
 
     def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
         """Like `wait`, and return (res, cqe_flags) of the final completion: a negative `res` is data."""
@@ -114,13 +113,25 @@ class Operation(Generic[Value]):
     def unclaim(self) -> None:
         """The callback never ran."""
 
-    def _value(self, res: int, cqe_flags: int) -> Value:
-        return cast(Value, res)
-
     def __repr__(self) -> str:
         if self.cqe is None:
             return f"<{type(self).__name__} {self.name} in flight>"
         return f"<{type(self).__name__} {self.name} res={self.cqe[0]} cqe_flags={self.cqe[1]:#x}>"
+
+
+class ValueOperation(Operation[Value]):
+    """An operation whose result is made of more than `res`."""
+
+    __slots__ = ()
+
+    def wait(self, timeout_ns: int | None = None) -> Value:
+        super().wait(timeout_ns)
+        assert self.cqe is not None
+        return self._value(*self.cqe)
+
+    def _value(self, res: int, cqe_flags: int) -> Value:
+        """The result of a completion that is no error."""
+        raise NotImplementedError
 
 
 def close_quietly(fd: int) -> None:
@@ -131,7 +142,7 @@ def close_quietly(fd: int) -> None:
         pass
 
 
-class FdOperation(Operation[int]):
+class FdOperation(ValueOperation[int]):
     """An operation whose result is an fd. Until a wait or the callback has it, it is closed with the operation."""
 
     __slots__ = ("_taken",)
@@ -166,7 +177,7 @@ class Stream(Operation[Value]):
     negative `res` is yielded like the others: it says why the stream ended.
     """
 
-    __slots__ = ("stream", "request")
+    __slots__ = ("request",)
 
     # (completions that nobody took yet, position in the CQ after the last one that was added)
     stream: tuple[deque[Cqe], int]
@@ -233,7 +244,7 @@ class Pool(Protocol):
     def copy(self, res: int, cqe_flags: int) -> bytes: ...
 
 
-class BufferOperation(Operation[bytes]):
+class BufferOperation(ValueOperation[bytes]):
     """An operation whose data comes in a provided buffer.
 
     `wait()` returns a copy and gives the buffer back; `wait_cqe()` and the callback get the

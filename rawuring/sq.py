@@ -160,10 +160,15 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         if self._closed is not None:
             raise self._closed.anew()
 
+    def has_room(self) -> bool:
+        """Is there a free slot?"""
+        if self._at == self._limit:
+            self.look()
+            self._limit = self._consumed + self._wrap + 1
+        return self._at != self._limit
+
     def _make_room(self) -> None:
-        self.look()
-        self._limit = self._consumed + self._wrap + 1
-        if self._limit == self._at:
+        if not self.has_room():
             raise SubmissionQueueFullError(
                 f"the submission queue is full ({self.entries} entries): call submit(), then queue again, "
                 "or make the ring larger"

@@ -13,6 +13,8 @@ from .base import OwnedOperations
 class BufferOperations(OwnedOperations):
     """The owned operations on provided buffers."""
 
+    __slots__ = ()
+
     def provide_buffers(
         self, group: ProvidedBuffers, bid: int, count: int, *,
         callback: Callback | None = None, sqe_flags: int = 0,

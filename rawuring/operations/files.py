@@ -13,13 +13,13 @@ from .. import abi
 from ..buffers import Buffer, BufferGroup, RegisteredBuffers, pin_iovecs, pin_readable, pin_writable
 from ..errors import OutOfOrderError
 from ..files import FileLike, FileTable, Fixed, fd_of
-from ..inflight import BufferOperation, Callback, Cqe, FdOperation, Operation, Prep, Stream, Waiter
+from ..inflight import BufferOperation, Callback, Cqe, FdOperation, Operation, Prep, Stream, ValueOperation, Waiter
 from .base import OwnedOperations
 
 AT_FDCWD = -100
 
 
-class FixedOperation(Operation[Fixed]):
+class FixedOperation(ValueOperation[Fixed]):
     """An operation whose result is a slot of a file table.
 
     A slot that the kernel picked and that nobody took is emptied with the operation.
@@ -78,6 +78,8 @@ class FixedStream(Stream[int]):
 class FileOperations(OwnedOperations):
     """The owned operations on files."""
 
+    __slots__ = ()
+
     def read(
         self, file: FileLike, buffer: Buffer, offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
         callback: Callback | None = None, sqe_flags: int = 0,
@@ -88,12 +90,11 @@ class FileOperations(OwnedOperations):
         """
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_writable(buffer)
-        if rw_flags or ioprio:
-            return self._queue(Operation, self.sq.prep_read, (fd, addr, nbytes, offset), (file, keep), callback,
-                               sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
-        return self._queue(
-            Operation, self.sq.prep_read, (fd, addr, nbytes, offset), (file, keep), callback, sqe_flags | fixed
-        )
+        prep = self.sq.prep_read
+        operation = self._begin(prep, (file, keep), callback)
+        prep(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
+             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        return operation
 
     def read_select(
         self, file: FileLike, pool: BufferGroup, offset: int = -1, *, callback: Callback | None = None,
@@ -113,12 +114,11 @@ class FileOperations(OwnedOperations):
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_readable(buffer)
-        if rw_flags or ioprio:
-            return self._queue(Operation, self.sq.prep_write, (fd, addr, nbytes, offset), (file, keep), callback,
-                               sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
-        return self._queue(
-            Operation, self.sq.prep_write, (fd, addr, nbytes, offset), (file, keep), callback, sqe_flags | fixed
-        )
+        prep = self.sq.prep_write
+        operation = self._begin(prep, (file, keep), callback)
+        prep(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
+             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        return operation
 
     def readv(
         self, file: FileLike, buffers: Sequence[Buffer], offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,

@@ -13,7 +13,18 @@ from .. import abi
 from ..buffers import Buffer, BufferGroup, pin_iovecs, pin_readable, pin_writable
 from ..errors import BufferUseError
 from ..files import FileLike, FileTable, Fixed, fd_of
-from ..inflight import BufferOperation, BufferStream, Callback, FdOperation, FdStream, Operation, Prep, Stream, Waiter
+from ..inflight import (
+    BufferOperation,
+    BufferStream,
+    Callback,
+    FdOperation,
+    FdStream,
+    Operation,
+    Prep,
+    Stream,
+    ValueOperation,
+    Waiter,
+)
 from .base import OwnedOperations
 from .files import FixedOperation, FixedStream
 
@@ -32,7 +43,7 @@ class Message(NamedTuple):
     address: Any
 
 
-class MessageOperation(Operation[Message]):
+class MessageOperation(ValueOperation[Message]):
     """A recvmsg in flight. Result: a `Message`."""
 
     __slots__ = ("_memory",)
@@ -52,6 +63,8 @@ class MessageOperation(Operation[Message]):
 
 class SocketOperations(OwnedOperations):
     """The owned operations on sockets."""
+
+    __slots__ = ()
 
     def accept(
         self, listener: FileLike, accept_flags: int = SOCK_CLOEXEC, *, ioprio: int = 0,
@@ -122,12 +135,11 @@ class SocketOperations(OwnedOperations):
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_readable(buffer)
-        if ioprio:
-            return self._queue(Operation, self.sq.prep_send, (fd, addr, nbytes, msg_flags), (sock, keep), callback,
-                               sqe_flags | fixed, ioprio=ioprio)  # fmt: skip
-        return self._queue(
-            Operation, self.sq.prep_send, (fd, addr, nbytes, msg_flags), (sock, keep), callback, sqe_flags | fixed
-        )
+        prep = self.sq.prep_send
+        operation = self._begin(prep, (sock, keep), callback)
+        prep(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
+             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        return operation
 
     def recv(
         self, sock: FileLike, buffer: Buffer, msg_flags: int = 0, *, ioprio: int = 0,
@@ -139,12 +151,11 @@ class SocketOperations(OwnedOperations):
         """
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_writable(buffer)
-        if ioprio:
-            return self._queue(Operation, self.sq.prep_recv, (fd, addr, nbytes, msg_flags), (sock, keep), callback,
-                               sqe_flags | fixed, ioprio=ioprio)  # fmt: skip
-        return self._queue(
-            Operation, self.sq.prep_recv, (fd, addr, nbytes, msg_flags), (sock, keep), callback, sqe_flags | fixed
-        )
+        prep = self.sq.prep_recv
+        operation = self._begin(prep, (sock, keep), callback)
+        prep(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
+             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        return operation
 
     def recv_select(
         self, sock: FileLike, pool: BufferGroup, msg_flags: int = 0, *, ioprio: int = 0,

@@ -22,9 +22,14 @@ def timespec(timeout_ns: int) -> bytearray:
 class WaitingOperations(OwnedOperations):
     """The owned operations for waiting."""
 
+    __slots__ = ()
+
     def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
         """Complete, and do nothing. Result: 0."""
-        return self._queue(Operation, self.sq.prep_nop, (), None, callback, sqe_flags)
+        prep = self.sq.prep_nop
+        operation = self._begin(prep, None, callback)
+        prep(user_data=operation.token, sqe_flags=sqe_flags | self._link_flag)
+        return operation
 
     def poll(
         self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
