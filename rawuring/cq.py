@@ -132,6 +132,7 @@ class CompletionQueue:
         if not start or start + count > self._mask + 1 or self._walked != head or self._mixed:
             batch = self._copy_apart(count)
         else:
+            self._walked = -1  # until the head is there too: an interrupt may come in between
             batch = list(islice(self._walk, count))
         head += count
         self._head_cell[0] = head & U32

@@ -19,7 +19,8 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import addressof, c_char, c_size_t, c_void_p
+from ctypes import addressof, c_char, c_size_t, c_void_p, py_object, pythonapi
+from itertools import count as _count
 from typing import Any, Final, NamedTuple
 
 from . import abi, atomics, register, syscalls
@@ -170,6 +171,11 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         mask_features: int = 0,
     ) -> None:
         self._fd = -1
+        self._fds: list[int] = []  # the same, for the line that closes it
+        self._torn_down = True
+        self._quiet = False  # the kernel has no request of this ring any more
+        self._watch: list[int] = []  # a fd that hangs up when the kernel has let go of the ring
+        self._number = next(_numbers)
         self._closed: RingClosedError | None = RingClosedError("this ring was never set up")
         self._inflight: dict[int, Operation[Any]] = {}
         self._reaped = _NOTHING
@@ -198,6 +204,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         )
         self._fd, answer = _set_up(entries, setup_flags, wanted_flags, params)
         try:
+            self._fds.append(self._fd)
+            self._torn_down = False
             self.setup_flags = _Setup(abi.IO_URING_PARAMS.get(answer, "flags"))
             """The Setup flags that were granted."""
             self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~mask_features)
@@ -912,30 +920,29 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
         What was queued and never submitted is dropped, as if cancelled. If the kernel does not
         finish within a second, the memory it may still write to is kept for the rest of the
-        process and a ResourceWarning says so. A second call does nothing.
+        process and a ResourceWarning says so. A second call does nothing, unless the first was
+        interrupted: then it goes on.
+
+        Callbacks of what is cancelled, and those still to come, do not run any more.
         """
-        if self._closed is not None:
+        if self._torn_down:
             return
         if self._calling or self._busy:
             raise NestedWaitError("close() inside a callback would wait for the loop that called it: call stop() there")
-        if _get_ident() == self._owner:
-            quiet = self._quiesce()
-        elif self._owner_thread.is_alive():
-            self._check_usable()
-            return
-        else:
-            quiet = False  # only the owner could have reaped, and it is gone
-        self._tear_down(quiet)
+        if self._closed is None:
+            if _get_ident() == self._owner:
+                self._quiet = self._quiesce()
+            elif self._owner_thread.is_alive():
+                self._check_usable()
+        self._tear_down()
 
     def _quiesce(self) -> bool:
         """Cancel and reap everything. True if the kernel has no request of this ring any more, for all we know."""
+        if not hasattr(self, "cq"):
+            return True
         self._link_flag = 0
-        if hasattr(self, "sq"):
-            for token in self.sq.discard():
-                operation = self._inflight.pop(token, None)
-                if operation is not None:
-                    operation.cqe = (-errno.ECANCELED, 0)
-                    operation.settle()
+        self._take_back()
+        self._reap()
         raw_used = self._raw_used()
         if not self._inflight and not raw_used:
             return True
@@ -962,43 +969,66 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             pass  # disabled, restricted, or worse: the kernel cancels everything when the fd is closed
         return False
 
+    def _take_back(self) -> None:
+        """Cancel what was queued and never submitted."""
+        while self.sq.unpublished:
+            operation = self._inflight.get(self.sq.last_user_data())
+            if operation is not None:
+                operation.cqe = (-errno.ECANCELED, 0)
+                self._owned_sqes -= 1
+            self.sq.discard_last()
+        for operation in list(self._inflight.values()):
+            if operation.cqe is not None:
+                operation.settle()
+                self._inflight.pop(operation.token, None)
+
     def _raw_used(self) -> bool:
         return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._next_token - OWNED - self._unqueued
 
-    def _tear_down(self, quiet: bool) -> None:
-        pins = self._registered_buffers._pins if self._registered_buffers is not None else []
-        kept = (self._inflight, self._groups, pins)
-        owes = bool(self._inflight or self._groups or pins)
-        watch = None if quiet or not owes else self._watch_kernel()
+    def _tear_down(self) -> None:
+        """Give everything back. Whatever interrupts it, it can be done again from the start."""
+        if hasattr(self, "cq") and self._closed is None:
+            self._reap()  # a last look: completions may have brought fds
+        if not self._quiet and self._number not in _kept:
+            pins = self._registered_buffers._pins if self._registered_buffers is not None else []
+            if self._inflight or self._groups or pins:
+                # Kept from now on, until the kernel is known to be done.
+                _kept[self._number] = (self._inflight, self._groups, pins)
+        if self._number in _kept and not self._watch:
+            self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
-        if not quiet and owes and not (watch is not None and _hung_up(watch)):
-            _kept.append(kept)
+        if self._watch and _hung_up(self._watch[0]):
+            self._quiet = True
+            _kept.pop(self._number, None)
+        while self._watch:
+            os.close(self._watch.pop())
+        unknown = len(self._inflight)
+        self._let_go()
+        self._torn_down = True
+        if self._number in _kept:
             warnings.warn(
-                f"a ring was closed and the kernel may still work on {len(self._inflight)} requests of it: "
-                "their memory is kept",
+                f"a ring was closed and the kernel may still work on {unknown} requests of it: their memory is kept",
                 ResourceWarning,
                 stacklevel=3,
                 source=self,
             )
-        if watch is not None:
-            os.close(watch)
-        self._let_go()
 
-    def _watch_kernel(self) -> int | None:
-        """A fd that hangs up when the kernel has let go of the ring: the reader of a pipe whose writer it holds."""
-        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    def _watch_kernel(self) -> None:
+        """Have `_watch` hang up when the kernel has let go of the ring: a pipe's reader, whose writer the ring holds."""
+        pipe: list[int] = []
         try:
+            pipe += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 register.unregister_files(self._fd)
             except OSError:
                 pass  # there was no table
-            register.files(self._fd, [writer])
+            register.files(self._fd, pipe[1:])
+            self._watch.append(pipe.pop(0))
         except OSError:
-            os.close(reader)
-            return None
+            pass  # in another thread, for instance
         finally:
-            os.close(writer)
-        return reader
+            while pipe:
+                os.close(pipe.pop())
 
     def _close_fd(self, reason: RingClosedError) -> None:
         self._closed = reason
@@ -1008,41 +1038,63 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             self.cq.close(reason)
         if hasattr(self, "_memory"):
             self._memory.close()
-        # Forgotten before it is closed: an interrupt in between leaks it, the other order could
-        # close a number that something else has been given since.
+        # Forgotten before it is dropped: an interrupt in between leaks it, the other order could
+        # drop an index that another ring has been given since.
         index, self._registered_index = self._registered_index, -1
-        fd, self._fd = self._fd, -1
         if index >= 0 and _get_ident() == self._owner:
-            register.unregister_ring_fd(fd, index)
-        if fd >= 0:
-            os.close(fd)
+            try:
+                register.unregister_ring_fd(self._fd, index)
+            except OSError:
+                pass  # the thread's end drops it
+        self._fd = -1
+        while self._fds:
+            os.close(self._fds.pop())
 
     def _let_go(self) -> None:
+        """Drop what was kept for the kernel, and what completions brought and nobody took."""
+        events = self._reaped.events
+        while events:
+            operation, res, cqe_flags = events.popleft()
+            if operation.stream is not None:
+                operation.discard(res, cqe_flags)  # type: ignore[attr-defined]
+        self._reaped = _NOTHING
         self._inflight = {}
-        groups, self._groups = self._groups, {}
-        for group in groups.values():
-            group.release()
+        self._release_tables()
+        self._groups = {}
+
+    def _release_tables(self) -> None:
         # They know the ring by the number of its fd, which something else may be given now.
+        for group in self._groups.values():
+            group.release()
         if self._registered_buffers is not None:
             self._registered_buffers.release()
         if self._file_table is not None:
             self._file_table.release()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) is not None:
+        if getattr(self, "_torn_down", True):
             return
-        warnings.warn(
-            f"unclosed ring with {len(self._inflight)} operations in flight", ResourceWarning, stacklevel=1, source=self
-        )
-        self._tear_down(quiet=not self._inflight and not self._raw_used())
+        try:
+            if self._closed is None:
+                self._quiet = not self._inflight and not self._raw_used()
+                warnings.warn(
+                    f"unclosed ring with {len(self._inflight)} operations in flight",
+                    ResourceWarning,
+                    stacklevel=1,
+                    source=self,
+                )
+        finally:
+            self._tear_down()
 
     def _forked(self) -> None:
         """In the child of a fork: the mappings are the parent's ring, and the fd keeps it alive."""
-        if self._closed is None:
+        if not self._torn_down:
+            self._torn_down = True
             self._registered_index = -1
             self._close_fd(
                 ForkedRingError("this ring was made before the fork and works only in the parent: make a new one here")
             )
+            self._release_tables()
 
     def __repr__(self) -> str:
         if self._closed is not None:
@@ -1164,8 +1216,12 @@ def _hung_up(reader: int) -> bool:
 
 # --- beyond the life of a ring
 
-_kept: list[object] = []
+_numbers = _count()
+
+_kept: dict[int, object] = {}
 """What a ring could not free, since the kernel may still write to it."""
+# The end of the interpreter, which empties every module, must not free it either.
+pythonapi.Py_IncRef(py_object(_kept))
 
 _rings: weakref.WeakSet[Ring] = weakref.WeakSet()
 

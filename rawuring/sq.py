@@ -85,14 +85,15 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         This is the point of no return: with SQPOLL the kernel may start at once.
         """
         at = self._at
-        if at != self._published:
-            if self._sqpoll:
-                # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be
-                # visible before it.
-                self._memory.sq_tail.store_release(at >> self._shift & U32)
-            else:
-                # Nobody looks before our io_uring_enter, which orders everything.
-                self._tail_plain[0] = at >> self._shift & U32
+        if self._sqpoll:
+            # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be visible
+            # before it. Noted first, so that nothing is taken back which the thread may have; and
+            # stored even if noted, since an interrupt may have come in between.
+            self._published = at
+            self._memory.sq_tail.store_release(at >> self._shift & U32)
+        elif at != self._published:
+            # Nobody looks before our io_uring_enter, which orders everything.
+            self._tail_plain[0] = at >> self._shift & U32
             self._published = at
         return (at - self._consumed) >> self._shift
 
