@@ -153,6 +153,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         "_owner", "_owner_thread", "_plain_owner", "_sqpoll", "_supported",
         "_inflight", "_next_token", "_begun_at", "_unqueued", "_sq_start", "_reaped", "_link_flag",
         "_busy", "_calling", "_stopping",
+        "_fds", "_torn_down", "_quiet", "_watch", "_number",
         "_groups", "_registered_buffers", "_file_table",
         "_ext_arg", "_timespec", "_arg", "_argsz", "_timeout_memory", "__weakref__",
     )  # fmt: skip
@@ -975,7 +976,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             operation = self._inflight.get(self.sq.last_user_data())
             if operation is not None:
                 operation.cqe = (-errno.ECANCELED, 0)
-                self._owned_sqes -= 1
+                self._unqueued += 1
             self.sq.discard_last()
         for operation in list(self._inflight.values()):
             if operation.cqe is not None:
