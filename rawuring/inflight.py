@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .errors import OutOfOrderError, UnsupportedError, os_error
 
@@ -30,7 +30,8 @@ OWNED: Final = 1 << 63  # tokens are at least this, user_data of the raw layer i
 _EINVAL: Final = 22
 _F_MORE: Final = 2
 
-Cqe = tuple[int, int]  # res, cqe_flags
+Cqe = tuple[int, int, int]  # user_data, res, cqe_flags: as it lay in the CQ
+Outcome = tuple[int, int]  # res, cqe_flags
 Prep = Callable[..., None]
 Callback = Callable[[Any, int, int], object]  # operation, res, cqe_flags
 Value = TypeVar("Value", covariant=True)
@@ -53,21 +54,16 @@ class Operation(Generic[Value]):
     it until its final completion.
     """
 
-    __slots__ = ("token", "cqe", "callback", "stream", "_ring", "_prep", "_keep", "__weakref__")
+    __slots__ = ("token", "cqe", "callback", "stream", "_ring", "name", "_keep", "__weakref__")
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
+    def __init__(self, ring: Waiter, token: int, name: str, keep: object, callback: Callback | None) -> None:
         self.token = token
+        self.name = name  # what was asked for, by the name of its encoder: recv, accept, ...
         self.cqe: Cqe | None = None  # the final completion, once it is there
         self.callback = callback
         self.stream: Any = None  # what a Stream has received
         self._ring = ring
-        self._prep = prep
         self._keep = keep
-
-    @property
-    def name(self) -> str:
-        """What was asked for, by the name of its encoder: recv, accept, ..."""
-        return self._prep.__name__.removeprefix("prep_")
 
     @property
     def done(self) -> bool:
@@ -81,14 +77,15 @@ class Operation(Generic[Value]):
         operation). When `timeout_ns` nanoseconds have passed, the operation is cancelled and
         TimeoutError raised, unless it completed all the same.
         """
-        res, _ = self.cqe or self._ring.wait_for(self, timeout_ns)
+        _, res, _ = self.cqe or self._ring.wait_for(self, timeout_ns)
         if res < 0:
             raise self.error(res)
-        return cast(Value, res)
+        return res  # type: ignore[return-value]
 
-    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
         """Like `wait`, and return (res, cqe_flags) of the final completion: a negative `res` is data."""
-        return self._ring.wait_for(self, timeout_ns)
+        _, res, cqe_flags = self._ring.wait_for(self, timeout_ns)
+        return res, cqe_flags
 
     def cancel(self) -> None:
         """Ask the kernel to cancel it. Its own final completion tells what became of it: ECANCELED, or its result."""
@@ -116,7 +113,7 @@ class Operation(Generic[Value]):
     def __repr__(self) -> str:
         if self.cqe is None:
             return f"<{type(self).__name__} {self.name} in flight>"
-        return f"<{type(self).__name__} {self.name} res={self.cqe[0]} cqe_flags={self.cqe[1]:#x}>"
+        return f"<{type(self).__name__} {self.name} res={self.cqe[1]} cqe_flags={self.cqe[2]:#x}>"
 
 
 class ValueOperation(Operation[Value]):
@@ -127,7 +124,8 @@ class ValueOperation(Operation[Value]):
     def wait(self, timeout_ns: int | None = None) -> Value:
         super().wait(timeout_ns)
         assert self.cqe is not None
-        return self._value(*self.cqe)
+        _, res, cqe_flags = self.cqe
+        return self._value(res, cqe_flags)
 
     def _value(self, res: int, cqe_flags: int) -> Value:
         """The result of a completion that is no error."""
@@ -149,10 +147,10 @@ class FdOperation(ValueOperation[int]):
 
     _taken: bool
 
-    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
-        cqe = super().wait_cqe(timeout_ns)
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
+        outcome = super().wait_cqe(timeout_ns)
         self._taken = True
-        return cqe
+        return outcome
 
     def _value(self, res: int, cqe_flags: int) -> int:
         self._taken = True
@@ -166,8 +164,8 @@ class FdOperation(ValueOperation[int]):
 
     def __del__(self) -> None:
         cqe = getattr(self, "cqe", None)
-        if cqe is not None and cqe[0] >= 0 and not getattr(self, "_taken", False):
-            close_quietly(cqe[0])
+        if cqe is not None and cqe[1] >= 0 and not getattr(self, "_taken", False):
+            close_quietly(cqe[1])
 
 
 class Stream(Operation[Value]):
@@ -180,21 +178,21 @@ class Stream(Operation[Value]):
     __slots__ = ("request",)
 
     # (completions that nobody took yet, position in the CQ after the last one that was added)
-    stream: tuple[deque[Cqe], int]
+    stream: tuple[deque[Outcome], int]
     request: tuple[Any, ...]  # what the ring needs to queue it once more
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: object, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: object, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         self.stream = (deque(), -1)
 
-    def add(self, cqe: Cqe, position: int) -> None:
+    def add(self, outcome: Outcome, position: int) -> None:
         """Take the completion at `position` of the CQ, once however often it is offered."""
         waiting, upto = self.stream
         if position >= upto:
             # One store commits both.
-            self.stream = (waiting if self.callback is not None else deque((*waiting, cqe)), position + 1)
+            self.stream = (waiting if self.callback is not None else deque((*waiting, outcome)), position + 1)
 
-    def next(self, timeout_ns: int | None = None) -> Cqe | None:
+    def next(self, timeout_ns: int | None = None) -> Outcome | None:
         """The next completion, or None after the final one. TimeoutError leaves the operation as it is."""
         if not self._ring.wait_next(self, timeout_ns):
             return None
@@ -207,7 +205,7 @@ class Stream(Operation[Value]):
             raise OutOfOrderError(f"this {self.name} is still armed: again() is for one whose final completion came")
         return self._ring.repeat(self)
 
-    def __iter__(self) -> Iterator[Cqe]:
+    def __iter__(self) -> Iterator[Outcome]:
         if self.callback is not None:
             raise OutOfOrderError("this operation hands its completions to a callback: do not iterate over it too")
         while self._ring.wait_next(self, None):
@@ -257,18 +255,18 @@ class BufferOperation(ValueOperation[bytes]):
     _held: list[int] | None  # the buffer, while it is the operation's to give back; None before one asks
     _data: bytes | None
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         _, self.pool = keep
         self._held = None
         self._data = None
 
-    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
-        cqe = super().wait_cqe(timeout_ns)
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
+        outcome = super().wait_cqe(timeout_ns)
         if self._data is not None:
             raise OutOfOrderError(f"wait() of this {self.name} gave its buffer back: use one or the other")
         self._held = []
-        return cqe
+        return outcome
 
     def claim(self) -> None:
         self._held = []
@@ -290,7 +288,7 @@ class BufferOperation(ValueOperation[bytes]):
         cqe = getattr(self, "cqe", None)
         held = getattr(self, "_held", None)
         if cqe is not None:
-            self.pool.drop(self.pool.held(cqe[1]) if held is None else held)
+            self.pool.drop(self.pool.held(cqe[2]) if held is None else held)
 
 
 class BufferStream(Stream[int]):
@@ -300,8 +298,8 @@ class BufferStream(Stream[int]):
 
     pool: Pool
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         _, self.pool = keep
 
     def discard(self, res: int, cqe_flags: int) -> None:

@@ -97,12 +97,11 @@ class _Batch:
 
     __slots__ = ("first", "head", "cqes", "operations")
 
-    def __init__(self, first: int, head: int, cqes: list[RawCqe], inflight: dict[int, Operation[Any]]) -> None:
-        get = inflight.get
+    def __init__(self, first: int, head: int, cqes: list[RawCqe]) -> None:
         self.first = first  # the head of the CQ before the batch: what counts its CQEs
         self.head = head  # and after it, for when the batch is safe here
         self.cqes = cqes
-        self.operations = [get(user_data) for user_data, _, _ in cqes]
+        self.operations: list[Operation[Any] | None] | None = None
 
 
 Event = tuple[Operation[Any], int, int]
@@ -507,14 +506,14 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._prepare_one()
         token = self._next_token
         self._next_token = token + 1
-        operation = kind(self, token, prep, keep, callback)
+        operation = kind(self, token, prep.__name__.removeprefix("prep_"), keep, callback)
         if operation.stream is not None:
             operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
         self._inflight[token] = operation
         prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
         return operation
 
-    def _begin(self, prep: Prep, keep: object, callback: Callback | None) -> Operation[int]:
+    def _begin(self, name: str, keep: object, callback: Callback | None) -> Operation[int]:
         sq = self.sq
         at = sq._at
         if at == self._begun_at or at == sq._limit:
@@ -522,14 +521,14 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._begun_at = at
         token = self._next_token
         self._next_token = token + 1
-        # The same as Operation(self, token, prep, keep, callback), in half the time.
+        # The same as Operation(self, token, name, keep, callback), in half the time.
         operation: Operation[int] = _new_operation(Operation)
         operation.token = token
         operation.cqe = None
         operation.callback = callback
         operation.stream = None
         operation._ring = self
-        operation._prep = prep
+        operation.name = name
         operation._keep = keep
         self._inflight[token] = operation
         return operation
@@ -617,7 +616,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 "and the ring keeps its memory"
             )
         operation.settle()
-        if operation.cqe[0] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
+        if operation.cqe[1] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
         return operation.cqe
 
@@ -680,22 +679,23 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             cqes, head = self.cq.peek()
             if head == first:
                 return
-            batch = _Batch(first, head, cqes, self._inflight)
+            batch = _Batch(first, head, cqes)
             self._commit(batch, reaped.raw, reaped.events)
         self.cq.advance_to(batch.head)
-        pop = self._inflight.pop
+        inflight = self._inflight
         kept: list[Operation[Any]] = []
         special = False
-        for (user_data, res, cqe_flags), operation in zip(batch.cqes, batch.operations):
-            if operation is None or operation.stream is not None or cqe_flags & _F_MORE:
+        for cqe in batch.cqes:
+            user_data, _, cqe_flags = cqe
+            operation = inflight.get(user_data)
+            if (operation is None or operation.callback is not None or operation.stream is not None
+                    or cqe_flags & _F_MORE):  # fmt: skip
                 special = True
                 continue
-            operation.cqe = (res, cqe_flags)
-            pop(user_data, None)
+            operation.cqe = cqe
             if operation._keep is not None:
                 kept.append(operation)
-            if operation.callback is not None:
-                special = True
+            del inflight[user_data]
         if special:
             self._resolve_special(batch, kept, reaped)
         else:
@@ -713,6 +713,10 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
 
     def _resolve_special(self, batch: _Batch, kept: list[Operation[Any]], reaped: _Reaped) -> None:
         """Streams, callbacks and requests of the raw layer: what makes a batch more than outcomes."""
+        inflight = self._inflight
+        if batch.operations is None:
+            # Looked up once and for all, since the table forgets them below.
+            batch.operations = [inflight.get(user_data) for user_data, _, _ in batch.cqes]
         events: list[Event] = []
         raw: list[RawCqe] = []
         for position, (cqe, operation) in enumerate(zip(batch.cqes, batch.operations), batch.first):
@@ -723,12 +727,12 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 continue
             if operation.stream is not None:
                 operation.add((res, cqe_flags), position)  # type: ignore[attr-defined]
-                if not cqe_flags & _F_MORE:
-                    operation.cqe = (res, cqe_flags)
-                    self._inflight.pop(user_data, None)
-                    kept.append(operation)
             if operation.callback is not None:
                 events.append((operation, res, cqe_flags))
+            if not cqe_flags & _F_MORE:
+                operation.cqe = cqe
+                inflight.pop(user_data, None)
+                kept.append(operation)
         self._commit(
             None,
             [sum(reaped.raw, []) + raw] if raw else reaped.raw,
@@ -962,7 +966,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 while self._inflight and time.monotonic_ns() < until:
                     self._submit_until(0 if self.cq.ready else 1, until)
                     self._reap()
-                if not one_by_one and sweep.cqe is not None and sweep.cqe[0] == -errno.EINVAL:
+                if not one_by_one and sweep.cqe is not None and sweep.cqe[1] == -errno.EINVAL:
                     one_by_one = True  # before Linux 5.19
                 if not self._inflight:
                     return not raw_used
@@ -975,7 +979,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         while self.sq.unpublished:
             operation = self._inflight.get(self.sq.last_user_data())
             if operation is not None:
-                operation.cqe = (-errno.ECANCELED, 0)
+                operation.cqe = (operation.token, -errno.ECANCELED, 0)
                 self._unqueued += 1
             self.sq.discard_last()
         for operation in list(self._inflight.values()):

@@ -31,8 +31,8 @@ class OwnedOperations:
     """SqeFlag.IO_LINK inside `Ring.link`, else 0."""
 
     @abstractmethod
-    def _begin(self, prep: Prep, keep: object, callback: Callback | None) -> Operation[int]:
-        """Enter an operation into the table and make room for its SQE, which the caller writes next, with `prep`.
+    def _begin(self, name: str, keep: object, callback: Callback | None) -> Operation[int]:
+        """Enter an operation into the table and make room for its SQE, which the caller writes next, with `prep_<name>`.
 
         `_queue` in two steps, which takes half its time, for the operations that programs queue
         by the million.

@@ -13,7 +13,7 @@ from .. import abi
 from ..buffers import Buffer, BufferGroup, RegisteredBuffers, pin_iovecs, pin_readable, pin_writable
 from ..errors import OutOfOrderError
 from ..files import FileLike, FileTable, Fixed, fd_of
-from ..inflight import BufferOperation, Callback, Cqe, FdOperation, Operation, Prep, Stream, ValueOperation, Waiter
+from ..inflight import BufferOperation, Callback, FdOperation, Operation, Outcome, Stream, ValueOperation, Waiter
 from .base import OwnedOperations
 
 AT_FDCWD = -100
@@ -30,15 +30,15 @@ class FixedOperation(ValueOperation[Fixed]):
     table: FileTable
     slot: int  # the one asked for, or FILE_INDEX_ALLOC
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         _, self.table, self.slot = keep
         self._taken = self.slot != abi.FILE_INDEX_ALLOC
 
-    def wait_cqe(self, timeout_ns: int | None = None) -> Cqe:
-        cqe = super().wait_cqe(timeout_ns)
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
+        outcome = super().wait_cqe(timeout_ns)
         self._taken = True
-        return cqe
+        return outcome
 
     def claim(self) -> None:
         self._taken = True
@@ -53,8 +53,8 @@ class FixedOperation(ValueOperation[Fixed]):
 
     def __del__(self) -> None:
         cqe = getattr(self, "cqe", None)
-        if cqe is not None and cqe[0] >= 0 and not getattr(self, "_taken", True):
-            self.table.drop(cqe[0])
+        if cqe is not None and cqe[1] >= 0 and not getattr(self, "_taken", True):
+            self.table.drop(cqe[1])
 
 
 class FixedStream(Stream[int]):
@@ -62,8 +62,8 @@ class FixedStream(Stream[int]):
 
     __slots__ = ("table",)
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         self.table: FileTable
         _, self.table = keep
 
@@ -90,10 +90,9 @@ class FileOperations(OwnedOperations):
         """
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_writable(buffer)
-        prep = self.sq.prep_read
-        operation = self._begin(prep, (file, keep), callback)
-        prep(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
-             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        operation = self._begin("read", (file, keep), callback)
+        self.sq.prep_read(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
+                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
         return operation
 
     def read_select(
@@ -114,10 +113,9 @@ class FileOperations(OwnedOperations):
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_readable(buffer)
-        prep = self.sq.prep_write
-        operation = self._begin(prep, (file, keep), callback)
-        prep(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
-             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        operation = self._begin("write", (file, keep), callback)
+        self.sq.prep_write(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
+                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
         return operation
 
     def readv(

@@ -20,7 +20,6 @@ from ..inflight import (
     FdOperation,
     FdStream,
     Operation,
-    Prep,
     Stream,
     ValueOperation,
     Waiter,
@@ -50,8 +49,8 @@ class MessageOperation(ValueOperation[Message]):
 
     _memory: tuple[bytearray, bytearray, bytearray]  # msghdr, name, control data: written by the kernel
 
-    def __init__(self, ring: Waiter, token: int, prep: Prep, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, prep, keep, callback)
+    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().__init__(ring, token, name, keep, callback)
         *_, self._memory = keep
 
     def _value(self, res: int, cqe_flags: int) -> Message:
@@ -135,10 +134,9 @@ class SocketOperations(OwnedOperations):
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_readable(buffer)
-        prep = self.sq.prep_send
-        operation = self._begin(prep, (sock, keep), callback)
-        prep(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
-             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        operation = self._begin("send", (sock, keep), callback)
+        self.sq.prep_send(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
+                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
         return operation
 
     def recv(
@@ -151,10 +149,9 @@ class SocketOperations(OwnedOperations):
         """
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_writable(buffer)
-        prep = self.sq.prep_recv
-        operation = self._begin(prep, (sock, keep), callback)
-        prep(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
-             sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+        operation = self._begin("recv", (sock, keep), callback)
+        self.sq.prep_recv(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
+                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
         return operation
 
     def recv_select(

@@ -26,9 +26,8 @@ class WaitingOperations(OwnedOperations):
 
     def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
         """Complete, and do nothing. Result: 0."""
-        prep = self.sq.prep_nop
-        operation = self._begin(prep, None, callback)
-        prep(user_data=operation.token, sqe_flags=sqe_flags | self._link_flag)
+        operation = self._begin("nop", None, callback)
+        self.sq.prep_nop(user_data=operation.token, sqe_flags=sqe_flags | self._link_flag)
         return operation
 
     def poll(
