@@ -72,7 +72,6 @@ _get_ident = threading.get_ident
 _new_operation = object.__new__
 _enter = syscalls.enter
 _enter_call = syscalls.enter_call
-_failed_enter = syscalls.failed_enter
 _NR_ENTER: Final = syscalls.NR_ENTER
 _NULL: Final = syscalls.NULL
 
@@ -194,8 +193,15 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._sqpoll = False
         self._own()
 
+        numbers = {"cq_entries": cq_entries, "sq_thread_cpu": sq_thread_cpu, "sq_thread_idle_ms": sq_thread_idle_ms}
+        for name, number in numbers.items():
+            if not 0 <= (number or 0) < 1 << 32:
+                raise RawuringError(f"{name} is a number from 0 to 2**32 - 1, not {number}")
         setup_flags |= _implied_flags(cq_entries, sq_thread_cpu, attach_to)
         _refuse_flags(setup_flags)
+        if mask_features & abi.Feature.EXT_ARG:
+            # The ring's fd is polled in its stead, and such a ring's wakes no poll. No kernel has only one of them.
+            wanted_flags &= ~_Setup.DEFER_TASKRUN
         params = abi.IO_URING_PARAMS.pack(
             cq_entries=cq_entries or 0,
             sq_thread_cpu=sq_thread_cpu or 0,
@@ -248,7 +254,12 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         return self._closed is not None
 
     def fileno(self) -> int:
-        """The ring's fd. It polls readable when there are completions to take."""
+        """The ring's fd. It polls readable when there are completions to take.
+
+        On a DEFER_TASKRUN ring that wakes nobody who is polling already (seen on Linux 6.18):
+        an event loop waits for an eventfd instead (`register_eventfd`), or makes the ring with
+        wanted flags that lack it.
+        """
         if self._closed is not None:
             raise self._closed.anew()
         return self._fd
@@ -296,7 +307,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         if taken == pending:
             sq.all_consumed()
             return taken
-        return self._complete_enter(_failed_enter() if taken < 0 else taken, None, None)
+        return self._complete_enter(None if taken < 0 else taken, None, None)
 
     def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
         """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
@@ -310,8 +321,10 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
         that a read on this ring is armed on.
         """
-        if timeout_ns is not None or _get_ident() != self._plain_owner:
+        if timeout_ns is not None or _get_ident() != self._plain_owner or self._reaped.raw:
             self._check_usable()
+            if self._reaped.raw:
+                nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
             return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
         sq = self.sq
         pending = sq.flush()
@@ -320,7 +333,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             sq.all_consumed()
             if self.cq.ready >= nr:
                 return taken
-        return self._complete_enter(_failed_enter() if taken < 0 else taken, nr, None)
+        return self._complete_enter(None if taken < 0 else taken, nr, None)
 
     def completions(self) -> list[RawCqe]:
         """Take the completions of raw requests: (user_data, res, cqe_flags), in CQ order, all that are there.
@@ -578,7 +591,9 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             if not self._sqpoll:
                 raise SubmissionQueueFullError("the kernel took nothing of a full submission queue: reap completions")
             # The SQ thread is at work: sleep until it has consumed something.
-            self._answer(_enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAIT))
+            taken = _enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAIT)
+            if taken < 0:
+                self._after_failure(-taken, 0)
 
     # --- waiting for owned operations
 
@@ -631,7 +646,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._reclaim()
         waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
         try:
-            if deadline is None:
+            if deadline is None and not self._reaped.raw:
                 self.submit_and_wait(waits)
             else:
                 self._submit_until(waits, deadline)
@@ -803,14 +818,14 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
     def _complete_enter(self, taken: int | None, nr: int | None, deadline: int | None) -> int:
         """Enter until everything published is consumed and `nr` completions are there, or the deadline has passed.
 
-        `taken` is what an enter before this one answered, None if there was none. An enter stops
-        early for many reasons: a bad SQE without SUBMIT_ALL, a signal, a timeout request that
-        fired, the wait's own timeout; `min_complete` is not a promise either. So the queues
-        decide, not the result. `nr` None does not wait at all.
+        `taken` is what an enter before this one took, None if there was none or it failed. An
+        enter stops early for many reasons: a bad SQE without SUBMIT_ALL, a signal, a timeout
+        request that fired, the wait's own timeout; `min_complete` is not a promise either. So the
+        queues decide, not the result. `nr` None does not wait at all.
         """
         sq, cq = self.sq, self.cq
-        total = 0 if taken is None else self._answer(taken)
-        entered = taken is not None and taken >= 0
+        total = taken or 0
+        entered = taken is not None
         expired = False
         waits = 0 if nr is None else min(nr, cq.entries)
         while True:
@@ -837,27 +852,36 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 remaining = max(deadline - time.monotonic_ns(), 0)
                 self._timespec[0], self._timespec[1] = divmod(remaining, _NS_PER_S)
                 taken = _enter(self._enter_fd, to_submit, waits, enter_flags | _EXT_ARG, self._arg, self._argsz)
-            total += self._answer(taken)
+            if taken < 0:
+                total += self._after_failure(-taken, to_submit)
+            elif taken == 0 and to_submit:
+                raise os_error(errno.EAGAIN, "io_uring_enter took nothing of what was submitted")
+            else:
+                total += taken
             entered = True
             if nr is None and self._sqpoll:
                 return total  # the thread is awake, or on its way
-            if taken == 0 and to_submit:
-                raise os_error(errno.EAGAIN, "io_uring_enter took nothing of what was submitted")
             expired = deadline is not None and time.monotonic_ns() >= deadline
 
-    def _answer(self, taken: int) -> int:
-        """How many SQEs an enter took; the exception for a failure that is one."""
+    def _after_failure(self, code: int, to_submit: int) -> int:
+        """Go on after an enter that failed with an errno: how many SQEs were taken; or the exception for it.
+
+        When a signal ends a wait, its Python handler runs before the errno can be asked for, and
+        may leave one of its own there. An enter that does not wait is not interrupted: what it
+        fails with is true.
+        """
+        if code in (errno.EINTR, errno.ETIME):
+            return 0  # the signal handlers have run, or it is for the deadline to decide
+        if code == errno.EBADR and self.cq.lost:
+            raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
+        taken = _enter(self._enter_fd, to_submit, 0, self._enter_flags | _GETEVENTS)
         if taken >= 0:
             return taken
         code = -taken
-        if code in (errno.EINTR, errno.ETIME):
-            return 0  # the signal handlers have run, or it is for the deadline to decide
         if code == errno.EEXIST:
             raise WrongThreadError("only the thread that made (or enabled) this ring may enter it")
         if code == errno.EBADFD:
             raise OutOfOrderError("this ring is disabled (Setup.R_DISABLED): call enable() in the thread that will use it")
-        if code == errno.EBADR:
-            raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
         if code == errno.EBUSY:
             raise os_error(code, "io_uring_enter: completions have overflowed, take completions() and submit again")
         raise os_error(code, "io_uring_enter")

@@ -53,9 +53,9 @@ _register.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void
 # given as ready-made C objects, never as Python ints.
 enter_call = _libc["syscall"]
 """`enter` without the translation of its answer, for the two places where 50 ns count: call
-enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, NULL), and after -1 ask
-`failed_enter()` for what `enter` would have returned. argsz may be left out with it: the kernel
-reads it only where `arg` is not NULL."""
+enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, NULL), and after -1 call `enter`,
+which tells the errno. argsz may be left out with it: the kernel reads it only where `arg` is not
+NULL."""
 NULL: Final = ctypes.c_void_p(None)
 _ZERO: Final = ctypes.c_size_t(0)
 
@@ -103,11 +103,6 @@ def enter(
     """
     result: int = enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, arg, argsz)
     return result if result >= 0 else -_get_errno()
-
-
-def failed_enter() -> int:
-    """-errno of the `enter_call` that this thread made last and that returned -1."""
-    return -_get_errno()
 
 
 def register(fd: int, opcode: int, arg_addr: int | None, nr_args: int) -> int:
