@@ -73,6 +73,11 @@ class Row:
         system = sum(leg["server_system_ns"] for leg in self.legs)
         return float(user / max(user + system, 1))
 
+    def per_turn(self) -> str:
+        """How many answers the client found at once, where it tells."""
+        found = [leg["echoes"] / leg["turns"] for leg in self.legs if leg.get("turns")]
+        return f"{spread(found).median:.1f}" if found else "-"
+
     def wait_us(self, key: str) -> str:
         waits = [leg[key] / 1e3 for leg in self.legs if leg.get(key) is not None]
         return f"{spread(waits).median:,.0f}" if waits else "-"
@@ -121,7 +126,7 @@ def foreign_leg(server: Server, settings: Settings) -> Json:
     echoes = int(told[1]) if told else round(rate * settings.seconds)
     return {
         "backend": command[0], "echoes": echoes, "wall_ns": round(echoes / rate * 1e9),
-        "client_cpu_ns": client_cpu_ns, "client_waited_ns": 0, "server_cpu_ns": used.cpu,
+        "client_cpu_ns": client_cpu_ns, "client_waited_ns": None, "server_cpu_ns": used.cpu,
         "server_user_ns": used.user, "server_system_ns": used.system, "server_waited_ns": used.waited,
         "p50_ns": None, "p99_ns": None,
     }  # fmt: skip
@@ -193,7 +198,7 @@ def table(rows: Sequence[Row]) -> str:
     name = first.server.name
     header = [
         "server", "echoes/s", "quartiles", f"over {name}", "quartiles", "CPU us/echo", "user", "kernel",
-        f"CPU over {name}", "server busy", "client busy", "p50 us", "p99 us", f"against {name}",
+        f"CPU over {name}", "server busy", "client busy", "answers a turn", "p50 us", "p99 us", f"against {name}",
     ]  # fmt: skip
     lines = []
     for row in rows:
@@ -205,7 +210,7 @@ def table(rows: Sequence[Row]) -> str:
             row.server.name, rate.text(0), rate.quartiles(0), over.text(3), over.quartiles(3), cpu.text(2),
             f"{cpu.median * user:.2f}", f"{cpu.median * (1 - user):.2f}", cpu_over.text(3),
             f"{row.part('server_cpu_ns', 'wall_ns'):.0%}", f"{client_busy(row):.0%}",
-            row.wait_us("p50_ns"), row.wait_us("p99_ns"), "-" if row is first else verdict(row, first),
+            row.per_turn(), row.wait_us("p50_ns"), row.wait_us("p99_ns"), "-" if row is first else verdict(row, first),
         ])  # fmt: skip
     return measure.markdown(header, lines)
 
@@ -227,8 +232,12 @@ def notes(settings: Settings, rows: Sequence[Row]) -> list[str]:
     if settings.client:
         lines.append(f"Load: `{settings.client}`; what it checks is its own affair, and CPU times include its start.")
     else:
-        backend = rows[0].legs[0]["backend"]
-        lines.append(f"Load: tools/load.py on {backend}, a closed loop; every byte that came back was right.")
+        backend = " and ".join(sorted({leg["backend"] for row in rows for leg in row.legs}))
+        lines.append(
+            f"Load: tools/load.py on {backend}, a closed loop; every byte that came back was right. Answers a turn: how "
+            "many its loop found at once; few of the connections: it waited for the server, most of them: the server "
+            "waited for it. Waits (p50, p99) end when the client's loop sees the answer."
+        )
     if settings.fresh:
         lines.append("Every leg met a server just started.")
     if settings.server_cpu == settings.client_cpu:
@@ -240,13 +249,14 @@ def notes(settings: Settings, rows: Sequence[Row]) -> list[str]:
 
 def disturbance(rows: Sequence[Row]) -> str:
     """How much other programs were in the way."""
-    parts = [
-        spread([leg[key] / leg["wall_ns"] for row in rows for leg in row.legs]).median
-        for key in ("server_waited_ns", "client_waited_ns")
-    ]
+
+    def part(key: str) -> str:
+        parts = [leg[key] / leg["wall_ns"] for row in rows for leg in row.legs if leg[key] is not None]
+        return f"{spread(parts).median:.0%} of the time" if parts else "for a time unknown"
+
     return (
-        f"Other programs kept the servers waiting for their core {parts[0]:.0%} of the time, the client {parts[1]:.0%} "
-        "(medians)."
+        f"Other programs kept the servers waiting for their core {part('server_waited_ns')}, the client "
+        f"{part('client_waited_ns')} (medians)."
     )
 
 

@@ -6,7 +6,7 @@ Imports the standard library only: every server is a process of its own, ours to
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import shlex
 import socket
 import subprocess
@@ -113,7 +113,9 @@ def python_row(name: str) -> Server | str:
     if name == "asyncio-streams":
         return Server(name, [sys.executable, str(ASYNCIO_SERVER), "{port}", "--streams"])
     if name == "uvloop":
-        if importlib.util.find_spec("uvloop") is None:
+        try:
+            importlib.import_module("uvloop")
+        except ImportError:
             return f"uvloop is not importable by {sys.executable}"
         return Server(name, [sys.executable, str(ASYNCIO_SERVER), "{port}", "--uvloop"])
     how = ["--backend", "epoll"] if name == "epoll" else ["--mode", name]
