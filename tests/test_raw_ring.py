@@ -894,4 +894,4 @@ print(before, after)
 
 @pytest.mark.parametrize("user", [0, 65534], ids=["as we are", "as an ordinary user"])
 def test_many_rings_leave_nothing_behind(run_child: RunChild, user: int) -> None:
-    run_child(MANY_RINGS, "500", str(user))
+    run_child(MANY_RINGS, "2000", str(user))
