@@ -31,6 +31,9 @@ from tools.bench_parts.measure import BenchError, Json
 
 DEFAULT_ROWS = "auto,epoll,asyncio,uvloop"
 
+MOST = {"nop": 4096, "recv": 256}
+"""The largest batch: of receives, as many as a socket holds the data for."""
+
 
 def number_list(text: str) -> list[int]:
     try:
@@ -96,8 +99,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             command.error("there is no row to measure")
         if options.size * options.depth > load.MOST_IN_FLIGHT:
             command.error(f"--size times --depth is at most {load.MOST_IN_FLIGHT} bytes")
-    elif max(options.batch) > 4096:
-        commands.choices[options.what].error("a batch is at most 4096")
+    elif max(options.batch) > MOST[options.what]:
+        commands.choices[options.what].error(f"a batch is at most {MOST[options.what]}")
     if options.json and not options.json.resolve().parent.is_dir():
         parser.error(f"--json: there is no folder {options.json.resolve().parent}")
     return options
