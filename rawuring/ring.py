@@ -149,7 +149,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         "sq", "cq", "setup_flags", "features",
         "_fd", "_memory", "_closed", "_enter_fd", "_enter_flags", "_getevents", "_registered_index",
         "_owner", "_owner_thread", "_plain_owner", "_sqpoll", "_supported",
-        "_inflight", "_next_token", "_begun_at", "_unqueued", "_sq_start", "_reaped", "_link_flag",
+        "_inflight", "_resolved", "_sq_start", "_reaped", "_link_flag",
         "_busy", "_calling", "_stopping",
         "_fds", "_torn_down", "_quiet", "_watch", "_number",
         "_groups", "_registered_buffers", "_file_table",
@@ -183,9 +183,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._file_table: FileTable | None = None
         self._registered_index = -1
         self._supported: frozenset[int] | None = None
-        self._next_token = OWNED
-        self._unqueued = 0  # tokens whose SQE was never written
-        self._begun_at = -1  # the position in the SQ at which the last operation was begun
+        self._last_token = OWNED - 1
+        self._resolved = 0  # operations that had their final completion
         self._link_flag = 0
         self._busy = False  # resolving a batch
         self._calling = False  # running callbacks
@@ -516,24 +515,24 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         sqe_flags: int = 0,
         **fields: int,
     ) -> Kind:
-        self._prepare_one()
-        token = self._next_token
-        self._next_token = token + 1
-        operation = kind(self, token, prep.__name__.removeprefix("prep_"), keep, callback)
-        if operation.stream is not None:
-            operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
-        self._inflight[token] = operation
-        prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            if not self.sq.has_room():
+                self._make_room(1)
+            operation = kind(self, token, prep.__name__.removeprefix("prep_"), keep, callback)
+            if operation.stream is not None:
+                operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
+            self._inflight[token] = operation
+            prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
-    def _begin(self, name: str, keep: object, callback: Callback | None) -> Operation[int]:
+    def _begin(self, token: int, name: str, keep: object, callback: Callback | None) -> Operation[int]:
         sq = self.sq
-        at = sq._at
-        if at == self._begun_at or at == sq._limit:
-            self._prepare_one()
-        self._begun_at = at
-        token = self._next_token
-        self._next_token = token + 1
+        if sq._at == sq._limit and not sq.has_room():
+            self._make_room(1)
         # The same as Operation(self, token, name, keep, callback), in half the time.
         operation: Operation[int] = _new_operation(Operation)
         operation.token = token
@@ -546,25 +545,13 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._inflight[token] = operation
         return operation
 
-    def _prepare_one(self) -> None:
-        """Have room for one SQE, and note where it will be.
-
-        An operation is entered into the table first, and its SQE is written last: whatever
-        interrupts us, the kernel never knows of one that the table does not hold. The other way
-        round, an operation whose SQE was never written is found by the position of the queue,
-        which has not moved since, and dropped.
-        """
+    def _unqueue(self, token: int) -> None:
         sq = self.sq
-        self._drop_unqueued()
-        if not sq.has_room():
-            self._make_room(1)
-        self._begun_at = sq._at
-
-    def _drop_unqueued(self) -> None:
-        if self.sq._at == self._begun_at:
-            self._begun_at = -1
-            self._unqueued += 1
-            self._inflight.pop(self._next_token - 1, None)
+        if sq.holds(token):
+            if not sq.unpublished or sq.last_user_data() != token:
+                return  # a signal handler went on with the queue: it stays in flight
+            sq.discard_last()
+        self._inflight.pop(token, None)
 
     def repeat(self, operation: Stream[Any]) -> Stream[Any]:
         """Queue a stream's request once more."""
@@ -715,6 +702,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             self._resolve_special(batch, kept, reaped)
         else:
             self._commit(None, reaped.raw, reaped.events)
+            self._resolved += len(batch.cqes)
         # Dropping what was kept alive may run finalizers, which are other people's code.
         for operation in kept:
             operation.settle()
@@ -753,6 +741,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             [sum(reaped.raw, []) + raw] if raw else reaped.raw,
             deque([*reaped.events, *events]) if events else reaped.events,
         )
+        self._resolved += sum(1 for user_data, _, cqe_flags in batch.cqes if user_data >= OWNED and not cqe_flags & _F_MORE)
 
     def _run_callbacks(self) -> None:
         if not self._reaped.events or self._calling:
@@ -1004,7 +993,6 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             operation = self._inflight.get(self.sq.last_user_data())
             if operation is not None:
                 operation.cqe = (operation.token, -errno.ECANCELED, 0)
-                self._unqueued += 1
             self.sq.discard_last()
         for operation in list(self._inflight.values()):
             if operation.cqe is not None:
@@ -1012,7 +1000,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 self._inflight.pop(operation.token, None)
 
     def _raw_used(self) -> bool:
-        return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._next_token - OWNED - self._unqueued
+        """Were there more requests than those of the owned layer?"""
+        return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._resolved + len(self._inflight)
 
     def _tear_down(self) -> None:
         """Give everything back. Whatever interrupts it, it can be done again from the start."""

@@ -135,6 +135,10 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         at = self._last() + _USER_DATA_OFFSET
         return int.from_bytes(self._sqes[at : at + 8], sys.byteorder)
 
+    def holds(self, user_data: int) -> bool:
+        """Is there an SQE with this user_data, consumed or not, that no later one was written over?"""
+        return self._closed is None and user_data in self._sqes.cast("Q")[_USER_DATA_OFFSET // 8 :: self._stride // 8]
+
     def discard(self) -> list[int]:
         """Take back what was written and not published. Returns the user_data of each SQE."""
         user_data = []

@@ -22,7 +22,7 @@ Kind = TypeVar("Kind", bound=Operation[Any])
 class OwnedOperations:
     """The part of a ring that queues operations with everything they need kept alive."""
 
-    __slots__ = ()
+    __slots__ = ("_last_token",)
 
     sq: SubmissionQueue
     """The submission queue: the raw layer's `prep_*` methods."""
@@ -30,13 +30,21 @@ class OwnedOperations:
     _link_flag: int
     """SqeFlag.IO_LINK inside `Ring.link`, else 0."""
 
-    @abstractmethod
-    def _begin(self, name: str, keep: object, callback: Callback | None) -> Operation[int]:
-        """Enter an operation into the table and make room for its SQE, which the caller writes next, with `prep_<name>`.
+    _last_token: int
+    """Of the operations. Counts up, and is never reused."""
 
-        `_queue` in two steps, which takes half its time, for the operations that programs queue
-        by the million.
+    @abstractmethod
+    def _begin(self, token: int, name: str, keep: object, callback: Callback | None) -> Operation[int]:
+        """Make room for an SQE and enter an operation into the table. The caller writes the SQE next, with `prep_<name>`.
+
+        For the operations that programs queue by the million: `_queue` takes twice the time. The
+        table comes first and the SQE last, so that the kernel never knows of an operation that
+        the table does not hold, whatever interrupts us; `_unqueue` mends the opposite.
         """
+
+    @abstractmethod
+    def _unqueue(self, token: int) -> None:
+        """After an exception: forget the operation, and take back its SQE if it was written."""
 
     @abstractmethod
     def _queue(

@@ -90,10 +90,15 @@ class FileOperations(OwnedOperations):
         """
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_writable(buffer)
-        operation = self._begin("read", (file, keep), callback)
-        self.sq.prep_read(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
-                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            operation = self._begin(token, "read", (file, keep), callback)
+            self.sq.prep_read(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token,
+                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
     def read_select(
         self, file: FileLike, pool: BufferGroup, offset: int = -1, *, callback: Callback | None = None,
@@ -113,10 +118,15 @@ class FileOperations(OwnedOperations):
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
         fd, fixed = fd_of(file)
         keep, addr, nbytes = pin_readable(buffer)
-        operation = self._begin("write", (file, keep), callback)
-        self.sq.prep_write(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=operation.token,
-                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            operation = self._begin(token, "write", (file, keep), callback)
+            self.sq.prep_write(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token,
+                               sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
     def readv(
         self, file: FileLike, buffers: Sequence[Buffer], offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,

@@ -134,10 +134,15 @@ class SocketOperations(OwnedOperations):
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_readable(buffer)
-        operation = self._begin("send", (sock, keep), callback)
-        self.sq.prep_send(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
-                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            operation = self._begin(token, "send", (sock, keep), callback)
+            self.sq.prep_send(fd, addr, nbytes, msg_flags, ioprio, user_data=token,
+                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
     def recv(
         self, sock: FileLike, buffer: Buffer, msg_flags: int = 0, *, ioprio: int = 0,
@@ -149,10 +154,15 @@ class SocketOperations(OwnedOperations):
         """
         fd, fixed = fd_of(sock)
         keep, addr, nbytes = pin_writable(buffer)
-        operation = self._begin("recv", (sock, keep), callback)
-        self.sq.prep_recv(fd, addr, nbytes, msg_flags, ioprio, user_data=operation.token,
-                          sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            operation = self._begin(token, "recv", (sock, keep), callback)
+            self.sq.prep_recv(fd, addr, nbytes, msg_flags, ioprio, user_data=token,
+                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
     def recv_select(
         self, sock: FileLike, pool: BufferGroup, msg_flags: int = 0, *, ioprio: int = 0,

@@ -26,9 +26,14 @@ class WaitingOperations(OwnedOperations):
 
     def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
         """Complete, and do nothing. Result: 0."""
-        operation = self._begin("nop", None, callback)
-        self.sq.prep_nop(user_data=operation.token, sqe_flags=sqe_flags | self._link_flag)
-        return operation
+        token = self._last_token = self._last_token + 1
+        try:
+            operation = self._begin(token, "nop", None, callback)
+            self.sq.prep_nop(user_data=token, sqe_flags=sqe_flags | self._link_flag)
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
 
     def poll(
         self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
