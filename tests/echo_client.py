@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
-HANG = 60
+HANG = 20
 """Seconds after which a test gives up; nothing is measured by it."""
 
 NOISE = random.Random(1).randbytes(1 << 20)
@@ -47,8 +47,8 @@ class EchoProcess:
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
         if not self.first_line:
-            self.ended = self.process.communicate(timeout=HANG)
-            raise AssertionError(f"the server ended with {self.process.returncode}: {self.ended[1]}")
+            _, problem = self.process.communicate(timeout=HANG)
+            raise AssertionError(f"the server ended with {self.process.returncode}: {problem}")
         self.port = int(self.first_line.split(", ")[0].rpartition(":")[2])
         self.fds = self.nfds()
 
@@ -58,7 +58,7 @@ class EchoProcess:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        print(self.process.communicate()[1])  # shown if the test fails
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> str:
         """End it by a signal, require that it ended well, and return what it printed after the first line."""
@@ -205,14 +205,18 @@ def stream(sock: socket.socket, nbytes: int) -> None:
 
     with ThreadPoolExecutor(1) as executor:
         sending = executor.submit(send)
-        expected = memoryview(NOISE + NOISE)
-        start = 0
-        while data := sock.recv(1 << 18):
-            at = start % len(NOISE)
-            assert data == bytes(expected[at : at + len(data)]), f"other bytes than were sent within {len(data)} after {start}"
-            start += len(data)
-        sending.result()
-    assert start == nbytes
+        try:
+            expected = memoryview(NOISE + NOISE)
+            start = 0
+            while data := sock.recv(1 << 18):
+                at = start % len(NOISE)
+                assert data == bytes(expected[at : at + len(data)]), f"other bytes than were sent, within {len(data)} after {start}"
+                start += len(data)
+            sending.result()
+            assert start == nbytes
+        except BaseException:
+            sock.shutdown(socket.SHUT_RDWR)  # for the sender, who may be blocked
+            raise
 
 
 def push_until_blocked(sock: socket.socket) -> int:

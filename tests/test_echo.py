@@ -29,6 +29,9 @@ from echo_client import (
 )
 
 SERVERS = {
+    "multishot": ("--mode", "multishot"),
+    "recv-send": ("--mode", "recv-send"),
+    "poll-recv-send": ("--mode", "poll-recv-send"),
     "epoll": ("--backend", "epoll"),
 }
 

@@ -1,0 +1,204 @@
+"""The echo server on a ring: its loop, accepting, signals, closing. How bytes are received and sent is a mode's.
+
+May import `connection.py`, `service.py`, the modes and the names of rawuring.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import addressof, c_char
+from typing import Any
+
+from echo.modes import check_name, choose, table
+from echo.modes.base import ACCEPT, KEY_STEP, KIND, SIGNAL, UNHEEDED, Cqe, RingConnection, shut_down
+from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Service, Signals
+from rawuring import RawuringError, Ring, RingSetupError, abi
+
+SQ_ENTRIES = 1024
+CQ_ENTRIES = 4096
+SQES_PER_CQE = 4
+"""More than any completion makes a mode and the server queue."""
+CLOSE_SECONDS = 1.0
+
+F_MORE = int(abi.CqeFlag.MORE)
+SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
+CLOEXEC = int(socket.SOCK_CLOEXEC)
+
+
+def make_ring(sqpoll: bool = False) -> Ring:
+    """The ring of a server, or one line that says why there is none."""
+    try:
+        return Ring(
+            SQ_ENTRIES, abi.Setup.SQPOLL if sqpoll else 0, cq_entries=CQ_ENTRIES, register_ring_fd=True,
+        )  # fmt: skip
+    except RingSetupError as error:
+        raise EchoError(f"{error} Or use --backend epoll.") from None
+
+
+def describe_modes() -> str:
+    """The text of --list-modes."""
+    try:
+        ring = make_ring()
+    except EchoError as error:
+        return table(None, "no io_uring") + f"\n\n{error}"
+    with ring:
+        return table(ring, "")
+
+
+class RingServer(Service[RingConnection]):
+    """Connections are known by a key that is never used again."""
+
+    def __init__(self, listener: socket.socket, signals: Signals, options: Options, say: Callable[[str], None]) -> None:
+        super().__init__(listener, signals, options, say)
+        check_name(options.mode)
+        self.ring = make_ring(options.sqpoll)
+        try:
+            mode, why = choose(options.mode, self.ring)
+            self.mode = mode(self)
+        except BaseException:
+            self.ring.close()
+            raise
+        self.about = f"mode {mode.name} ({why})"
+        self._listener_fd = listener.fileno()
+        self._signals_fd = signals.reader.fileno()
+        self._signums = bytearray(64)
+        self._signums_addr = addressof(c_char.from_buffer(self._signums))
+        self._next_key = KEY_STEP
+        self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
+        self._part = self.ring.entries // SQES_PER_CQE
+        self._sqpoll = options.sqpoll
+        # How many connections there are must be known before each accept if there is a limit.
+        self._multishot_accept = mode.multishot_accept and options.max_connections is None
+        self._nenters = self._ncompletions = 0
+        self._shown = (0, 0)
+        self._await_signal()
+        self.accept_more()
+
+    def run(self) -> None:
+        mode = self.mode
+        while self.state != ENDED:
+            timeout = None if self.alarm is None else self.attend()
+            mode.turn(self._wait(0 if mode.hurry else 1, timeout))
+
+    def close(self) -> None:
+        """Abandon what is still connected, and give everything back."""
+        for connection in tuple(self.connections.values()):
+            self.make_room()
+            self.mode.abandon(connection)
+        end = time.monotonic() + CLOSE_SECONDS
+        while self.connections and time.monotonic() < end:
+            self.mode.turn(self._wait(1, 0.1))
+        self.ring.close()
+        for connection in self.connections.values():
+            os.close(connection.fd)
+
+    def _wait(self, ncompletions: int, timeout: float | None) -> list[Cqe]:
+        """Submit what is queued, wait, and take what has completed: one enter."""
+        ring = self.ring
+        try:
+            ring.submit_and_wait(ncompletions, None if timeout is None else int(timeout * 1e9))
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EAGAIN):  # until completions are taken
+                raise
+        completions = ring.completions()
+        if len(completions) >= CQ_ENTRIES:
+            # The kernel may hold more back, among them of sends that must not be taken for silent.
+            while ring.cq.overflowed:
+                ring.submit_and_wait(0)
+                completions += ring.completions()
+        self._nenters += 1
+        self._ncompletions += len(completions)
+        return completions
+
+    # What a mode uses.
+
+    def parts(self, completions: list[Cqe]) -> Iterable[list[Cqe]]:
+        """The completions in parts, each small enough that all it makes us queue fits into the submission queue."""
+        if len(completions) <= self._part and not self._sqpoll:
+            return (completions,)
+        return self._in_parts(completions)
+
+    def _in_parts(self, completions: list[Cqe]) -> Iterator[list[Cqe]]:
+        for start in range(0, len(completions), self._part):
+            self.make_room(self._part * SQES_PER_CQE)
+            yield completions[start : start + self._part]
+
+    def make_room(self, nsqes: int = SQES_PER_CQE) -> None:
+        """Flush the submission queue if so many more do not fit."""
+        while self.ring.sq.space_left < nsqes:
+            self.ring.submit()
+            if self._sqpoll:
+                os.sched_yield()
+
+    def complete(self, user_data: int, res: int, cqe_flags: int) -> None:
+        """A completion that is of no connection, or of one that is gone."""
+        if user_data == ACCEPT:
+            self._accepted(res, cqe_flags)
+        elif user_data == SIGNAL:
+            self._await_signal()
+            if res > 0:
+                self.signalled(bytes(self._signums[:res]))
+
+    def retire(self, connection: RingConnection) -> None:
+        """Close a connection that has nothing in flight."""
+        self.mode.release(connection)
+        self.ring.sq.prep_close(connection.fd, user_data=UNHEEDED, sqe_flags=self._skip_success)
+        self.closed(connection.key)
+
+    # Accepting, and signals.
+
+    def accept_more(self) -> None:
+        """Arm an accept."""
+        self.make_room()
+        prep = self.ring.sq.prep_multishot_accept if self._multishot_accept else self.ring.sq.prep_accept
+        prep(self._listener_fd, 0, 0, CLOEXEC, user_data=ACCEPT)
+        self.accepting = True
+
+    def accept_no_more(self) -> None:
+        """Close the listener; who waits in its backlog is refused."""
+        if self.accepting:
+            self.make_room()
+            self.ring.sq.prep_cancel(ACCEPT, 0, user_data=UNHEEDED)
+        self.listener.close()
+
+    def _accepted(self, res: int, cqe_flags: int) -> None:
+        if res >= 0:
+            key = self._next_key
+            self._next_key = key + KEY_STEP
+            connection = self.mode.connection_class(key, res)
+            self.opened(key, connection)
+            self.mode.begin(connection)
+            if self.state == STOPPING:
+                self.stop_reading(connection)
+        if cqe_flags & F_MORE:
+            return
+        self.accepting = False
+        if self.state != RUNNING:
+            return
+        if res < 0:
+            self.accept_failed(-res)
+        elif not self.full():
+            self.accept_more()
+
+    def stop_reading(self, connection: RingConnection) -> None:
+        """Shut down receiving; an armed receive completes with the end of the input."""
+        shut_down(connection.fd, socket.SHUT_RD)
+
+    def _await_signal(self) -> None:
+        self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)
+
+    # Statistics.
+
+    def more_statistics(self, seconds: float) -> str:
+        """How often the kernel was entered, and what it brought."""
+        nenters, ncompletions = self._nenters - self._shown[0], self._ncompletions - self._shown[1]
+        self._shown = self._nenters, self._ncompletions
+        return f", {nenters / seconds:,.0f} enters/s, {ncompletions / max(nenters, 1):.1f} completions each"
+
+    def totals(self) -> str:
+        """What was done from the start to now."""
+        return f"{super().totals()}, {self._nenters:,} enters, {self._ncompletions:,} completions"
