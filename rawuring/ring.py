@@ -192,7 +192,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         self._sqpoll = False
         self._own()
 
-        numbers = {"cq_entries": cq_entries, "sq_thread_cpu": sq_thread_cpu, "sq_thread_idle_ms": sq_thread_idle_ms}
+        numbers = {"setup_flags": setup_flags, "cq_entries": cq_entries, "sq_thread_cpu": sq_thread_cpu,
+                   "sq_thread_idle_ms": sq_thread_idle_ms}  # fmt: skip
         for name, number in numbers.items():
             if not 0 <= (number or 0) < 1 << 32:
                 raise RawuringError(f"{name} is a number from 0 to 2**32 - 1, not {number}")

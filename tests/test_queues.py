@@ -6,6 +6,7 @@ No ring is made and no system call: what is tested here holds on every kernel.
 from __future__ import annotations
 
 import gc
+import random
 import struct
 import weakref
 from collections.abc import Callable
@@ -234,6 +235,47 @@ def test_flush_publishes_once_and_tells_what_is_not_consumed() -> None:
     assert sq.flush() == kernel.visible() == 0
 
 
+@pytest.mark.parametrize("sqpoll", [False, True])
+@pytest.mark.parametrize("setup_flags", [0, Setup.NO_SQARRAY, Setup.NO_SQARRAY | Setup.SQE128])
+@pytest.mark.parametrize("start", [0, START])
+def test_any_mix_of_uses_passes_every_sqe_once(setup_flags: int, start: int, sqpoll: bool) -> None:
+    rng = random.Random(setup_flags + start)
+    kernel = FakeKernel(entries=8, setup_flags=setup_flags, start=start)
+    sq = SubmissionQueue(kernel.memory(), sqpoll=sqpoll)
+    waiting: list[int] = []  # written, not published
+    published: list[int] = []  # and not consumed
+    for user_data in range(5000):
+        match rng.randrange(6):
+            case 0:
+                sq.flush()
+                published += waiting
+                waiting = []
+            case 1:
+                count = rng.randrange(len(published) + 1)
+                assert kernel.consume_user_data(count) == published[:count]
+                del published[:count]
+                if not published and not waiting:
+                    sq.all_consumed()
+            case 2 if rng.random() < 0.1:
+                assert sorted(sq.discard()) == waiting
+                waiting = []
+            case 3:
+                assert sq.ready == len(waiting) + len(published)
+                assert sq.space_left == 8 - sq.ready
+            case _:
+                try:
+                    if rng.random() < 0.5:
+                        sq.prep_nop(user_data=user_data)
+                    else:
+                        sq.prep_close(3, user_data=user_data)
+                    waiting.append(user_data)
+                except SubmissionQueueFullError:
+                    assert len(waiting) + len(published) == 8
+        assert sq.unpublished == len(waiting)
+        assert kernel.visible() == len(published)
+    assert sq.tail > start + 1000
+
+
 @pytest.mark.parametrize("setup_flags", [0, Setup.NO_SQARRAY, Setup.NO_SQARRAY | Setup.SQE128])
 def test_every_slot_is_written_at_its_place(setup_flags: int) -> None:
     kernel = FakeKernel(setup_flags=setup_flags)
@@ -456,6 +498,41 @@ def test_a_filler_alone_is_taken_and_not_shown() -> None:
     assert cq.ready == 1
     assert cq.drain() == []
     assert (cq.ready, kernel.free()) == (0, 4)
+
+
+@pytest.mark.parametrize("setup_flags", [0, Setup.CQE32, Setup.CQE_MIXED])
+@pytest.mark.parametrize("start", [0, START])
+def test_any_mix_of_takes_gives_every_cqe_once(setup_flags: int, start: int) -> None:
+    rng = random.Random(setup_flags + start)
+    kernel = FakeKernel(cq_entries=8, setup_flags=setup_flags | Setup.NO_SQARRAY, start=start)
+    cq = CompletionQueue(kernel.memory(), setup_flags)
+    posted: list[tuple[int, ...]] = []
+    taken: list[tuple[int, ...]] = []
+    for _ in range(2000):
+        for _ in range(rng.randrange(9)):
+            big = (len(posted), rng.getrandbits(64)) if setup_flags and rng.random() < 0.5 else None
+            if kernel.free() < (3 if setup_flags == Setup.CQE_MIXED else 1):
+                break  # a large one may need a filler
+            cqe_flags = CqeFlag.F_32 if big and kernel.mixed else 0
+            kernel.post(len(posted), -len(posted), 0, big)
+            posted.append((len(posted), -len(posted), int(cqe_flags), *(big or (0, 0))))
+        head, ready = cq.head, cq.ready
+        match rng.randrange(4):
+            case 0:
+                taken += cq.drain()
+            case 1 if setup_flags:
+                taken += cq.drain32()
+            case 2:
+                taken += cq.peek()[0]
+                cq.advance_to(cq.peek()[1])
+            case 3 if not kernel.mixed:
+                some = rng.randrange(ready + 1)
+                taken += cq.peek()[0][:some]
+                cq.advance_to(cq.head + some)
+                assert (cq.head, cq.ready) == (head + some, ready - some)
+        assert kernel.free() == 8 - cq.ready
+    taken += cq.drain()
+    assert [cqe if len(cqe) == 5 else cqe + posted[i][3:] for i, cqe in enumerate(taken)] == posted
 
 
 def test_drain32_is_for_large_cqes() -> None:

@@ -78,7 +78,7 @@ def test_sqe128() -> None:
             expected = []
             for slot in range(8):
                 user_data = turn * 8 + slot
-                ring.sq.prep_nop(nop_flags=Nop.INJECT_RESULT, res=user_data * 3, user_data=user_data)
+                ring.sq.prep_nop_flags(Nop.INJECT_RESULT, res=user_data * 3, user_data=user_data)
                 expected.append((user_data, user_data * 3, 0))
             assert take(ring, 8) == expected
 
@@ -258,6 +258,24 @@ def test_the_ring_polls_readable_when_there_is_something() -> None:
         ring.sq.prep_nop()
         ring.submit()
         assert poll.poll(0) == [(ring.fileno(), select.POLLIN)]
+
+
+def test_an_eventfd_wakes_an_event_loop(pipe: Pipe) -> None:
+    """The fd of a DEFER_TASKRUN ring does not wake who sleeps on it already; a registered eventfd does."""
+    event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    writer = threading.Timer(0.02, os.write, (pipe[1], b"x"))
+    try:
+        with Ring(4) as ring:
+            ring.register_eventfd(event)
+            ring.sq.prep_poll_add(pipe[0], select.POLLIN, user_data=1)
+            ring.submit()
+            writer.start()
+            assert select.select([event], [], [], HANG_NS / 1e9)[0] == [event]
+            ring.submit_and_wait(0)
+            assert ring.completions() == [(1, select.POLLIN, 0)]
+    finally:
+        writer.join()
+        os.close(event)
 
 
 # --- waiting
@@ -594,6 +612,30 @@ def test_set_up_never_drops_what_was_named(release: str, flag: Setup, monkeypatc
     assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize("failures", [3, 10**9])
+def test_memory_that_comes_back_late_is_waited_for(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a closed ring is charged to its user for a while longer."""
+    real = syscalls.setup
+    tries = 0
+
+    def setup(entries: int, params: bytearray) -> int:
+        nonlocal tries
+        tries += 1
+        if tries <= failures:
+            raise OSError(errno.ENOMEM, "not yet")
+        return real(entries, params)
+
+    monkeypatch.setattr(syscalls, "setup", setup)
+    if failures == 3:
+        with Ring(4) as ring:
+            assert not ring.closed
+        assert tries == 4
+    else:
+        with pytest.raises(RingSetupError) as caught:
+            Ring(4)
+        assert caught.value.errno == errno.ENOMEM
+
+
 def test_a_ring_may_ask_for_nothing() -> None:
     with Ring(4, wanted_flags=0) as ring:
         assert ring.setup_flags == 0
@@ -693,9 +735,16 @@ def test_what_a_ring_cannot_be_made_with_yet_is_named(flag: Setup) -> None:
         Ring(4, flag)
 
 
-def test_unknown_flags_are_refused() -> None:
+@pytest.mark.parametrize("setup_flags", [1 << 31, 1 << 32, -1])
+def test_unknown_flags_are_refused(setup_flags: int) -> None:
     with pytest.raises(RawuringError):
-        Ring(4, 1 << 31)
+        Ring(4, setup_flags)
+
+
+@pytest.mark.parametrize("options", [{"sq_thread_cpu": -1}, {"sq_thread_idle_ms": -1}, {"sq_thread_idle_ms": 1 << 32}])
+def test_impossible_numbers_are_named(options: dict[str, int]) -> None:
+    with pytest.raises(RawuringError, match=next(iter(options))):
+        Ring(4, Setup.SQPOLL, **options)  # type: ignore[arg-type]
 
 
 def uses_of(ring: Ring) -> dict[str, Callable[[], object]]:
