@@ -54,14 +54,14 @@ class Operation(Generic[Value]):
     it until its final completion.
     """
 
-    __slots__ = ("token", "cqe", "callback", "stream", "_ring", "name", "_keep", "__weakref__")
+    __slots__ = ("token", "cqe", "callback", "special", "_ring", "name", "_keep", "__weakref__")
 
     def __init__(self, ring: Waiter, token: int, name: str, keep: object, callback: Callback | None) -> None:
         self.token = token
         self.name = name  # what was asked for, by the name of its encoder: recv, accept, ...
         self.cqe: Cqe | None = None  # the final completion, once it is there
         self.callback = callback
-        self.stream: Any = None  # what a Stream has received
+        self.special = callback is not None  # its completions are more than an outcome
         self._ring = ring
         self._keep = keep
 
@@ -77,7 +77,7 @@ class Operation(Generic[Value]):
         operation). When `timeout_ns` nanoseconds have passed, the operation is cancelled and
         TimeoutError raised, unless it completed all the same.
         """
-        _, res, _ = self.cqe or self._ring.wait_for(self, timeout_ns)
+        res = (self.cqe or self._ring.wait_for(self, timeout_ns))[1]
         if res < 0:
             raise self.error(res)
         return res  # type: ignore[return-value]
@@ -175,7 +175,7 @@ class Stream(Operation[Value]):
     negative `res` is yielded like the others: it says why the stream ended.
     """
 
-    __slots__ = ("request",)
+    __slots__ = ("stream", "request")
 
     # (completions that nobody took yet, position in the CQ after the last one that was added)
     stream: tuple[deque[Outcome], int]
@@ -183,6 +183,7 @@ class Stream(Operation[Value]):
 
     def __init__(self, ring: Waiter, token: int, name: str, keep: object, callback: Callback | None) -> None:
         super().__init__(ring, token, name, keep, callback)
+        self.special = True
         self.stream = (deque(), -1)
 
     def add(self, outcome: Outcome, position: int) -> None:

@@ -73,7 +73,7 @@ _new_operation = object.__new__
 _enter = syscalls.enter
 _enter_call = syscalls.enter_call
 _NR_ENTER: Final = syscalls.NR_ENTER
-_NULL: Final = syscalls.NULL
+_U32: Final = 0xFFFF_FFFF
 
 # Which member's release explains that an encoder's request is refused, where the opcode alone does not.
 _FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Cancel | abi.Timeout]] = {
@@ -303,7 +303,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         pending = sq.flush()
         if not pending:
             return 0
-        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, 0, self._enter_flags, _NULL)
+        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, 0, self._enter_flags, None)
         if taken == pending:
             sq.all_consumed()
             return taken
@@ -326,12 +326,12 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             if self._reaped.raw:
                 nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
             return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
-        sq = self.sq
+        sq, cq = self.sq, self.cq
         pending = sq.flush()
-        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, nr, self._getevents, _NULL)
+        taken: int = _enter_call(_NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
         if taken == pending:
             sq.all_consumed()
-            if self.cq.ready >= nr:
+            if (cq._tail_cell[0] - cq._head) & _U32 >= nr:
                 return taken
         return self._complete_enter(None if taken < 0 else taken, nr, None)
 
@@ -521,8 +521,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             if not self.sq.has_room():
                 self._make_room(1)
             operation = kind(self, token, prep.__name__.removeprefix("prep_"), keep, callback)
-            if operation.stream is not None:
-                operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)  # type: ignore[attr-defined]
+            if isinstance(operation, Stream):
+                operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)
             self._inflight[token] = operation
             prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
             return operation
@@ -539,7 +539,7 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         operation.token = token
         operation.cqe = None
         operation.callback = callback
-        operation.stream = None
+        operation.special = callback is not None
         operation._ring = self
         operation.name = name
         operation._keep = keep
@@ -685,25 +685,28 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
             batch = _Batch(first, head, cqes)
             self._commit(batch, reaped.raw, reaped.events)
         self.cq.advance_to(batch.head)
-        inflight = self._inflight
+        inflight, cqes = self._inflight, batch.cqes
+        get = inflight.get
         kept: list[Operation[Any]] = []
         special = False
-        for cqe in batch.cqes:
-            user_data, _, cqe_flags = cqe
-            operation = inflight.get(user_data)
-            if (operation is None or operation.callback is not None or operation.stream is not None
-                    or cqe_flags & _F_MORE):  # fmt: skip
+        for cqe in cqes:
+            operation = get(cqe[0])
+            if operation is None or operation.special or cqe[2] & _F_MORE:
                 special = True
                 continue
             operation.cqe = cqe
             if operation._keep is not None:
                 kept.append(operation)
-            del inflight[user_data]
         if special:
             self._resolve_special(batch, kept, reaped)
         else:
+            if len(cqes) == len(inflight):
+                inflight.clear()
+            else:
+                for user_data, _, _ in cqes:
+                    inflight.pop(user_data, None)
             self._commit(None, reaped.raw, reaped.events)
-            self._resolved += len(batch.cqes)
+            self._resolved += len(cqes)
         # Dropping what was kept alive may run finalizers, which are other people's code.
         for operation in kept:
             operation.settle()
@@ -729,8 +732,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
                 if user_data < OWNED:
                     raw.append(cqe)
                 continue
-            if operation.stream is not None:
-                operation.add((res, cqe_flags), position)  # type: ignore[attr-defined]
+            if isinstance(operation, Stream):
+                operation.add((res, cqe_flags), position)
             if operation.callback is not None:
                 events.append((operation, res, cqe_flags))
             if not cqe_flags & _F_MORE:
@@ -1074,8 +1077,8 @@ class Ring(FileOperations, SocketOperations, WaitingOperations, BufferOperations
         events = self._reaped.events
         while events:
             operation, res, cqe_flags = events.popleft()
-            if operation.stream is not None:
-                operation.discard(res, cqe_flags)  # type: ignore[attr-defined]
+            if isinstance(operation, Stream):
+                operation.discard(res, cqe_flags)
         self._reaped = _NOTHING
         self._inflight = {}
         self._release_tables()

@@ -3,16 +3,20 @@
 May import abi, errors, atomics, mmap_ring and prep. It never makes a system call and never
 holds a reference to memory behind an address.
 
-Three positions, each the bytes of all SQEs before it since the ring was made:
+Three positions, each the count of all SQEs before it since the ring was made:
 
     consumed   the kernel has consumed every SQE before it (its own word for it is the head)
     published  the kernel may consume up to here (the word we store is the tail)
-    at         ours alone: SQEs between `published` and `at` are written and not yet visible
+    tail       ours alone: SQEs between `published` and `tail` are written and not yet visible
 
-`prep_*` moves `at`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread) moves
+`prep_*` moves `tail`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread) moves
 the head. The kernel's head and tail are free-running u32: they wrap at 2**32, and the slot of
 a position is its low bits. Ours count on without limit and are cut to 32 bits where they meet
 the kernel's.
+
+The tail is kept as what the encoders need: `lap`, its value at slot 0 of the array, and `at`,
+the offset of the next slot in bytes. They write slots up to `limit`, the end of a run of free
+slots; there, `has_room()` finds the next run, on the next lap if the array has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ _IO_LINK = int(abi.SqeFlag.IO_LINK)
 class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
-    __slots__ = ("_memory", "_published", "_consumed", "_shift", "_tail_plain", "_sqpoll", "_closed")
+    __slots__ = ("_memory", "_lap", "_published", "_consumed", "_entries", "_shift", "_tail_plain", "_sqpoll", "_closed")
 
     def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
         self._memory = memory
@@ -43,25 +47,28 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         self._sqes = memory.sqes
         self._stride = memory.sqe_nbytes
         self._shift = memory.sqe_nbytes.bit_length() - 1
-        self._wrap = memory.sq_entries * memory.sqe_nbytes - 1
-        self._at = self._published = self._consumed = self._limit = memory.sq_tail.load() << self._shift
+        self._entries = memory.sq_entries
+        tail = self._published = self._consumed = memory.sq_tail.load()
+        slot = tail & (self._entries - 1)
+        self._lap = tail - slot
+        self._at = self._limit = slot * self._stride
         self._tail_plain = memory.sq_tail_plain
 
     @property
     def entries(self) -> int:
         """How many SQEs fit: a power of two."""
-        return (self._wrap + 1) >> self._shift
+        return self._entries
 
     @property
     def tail(self) -> int:
         """How many SQEs were ever written: the position of the next."""
-        return self._at >> self._shift
+        return self._lap + (self._at >> self._shift)
 
     @property
     def ready(self) -> int:
         """How many SQEs were written and not yet consumed by the kernel."""
         self.look()
-        return (self._at - self._consumed) >> self._shift
+        return self.tail - self._consumed
 
     @property
     def space_left(self) -> int:
@@ -71,7 +78,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     @property
     def unpublished(self) -> int:
         """How many SQEs were written and not yet published."""
-        return (self._at - self._published) >> self._shift
+        return self.tail - self._published
 
     @property
     def dropped(self) -> int:
@@ -84,18 +91,18 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
 
         This is the point of no return: with SQPOLL the kernel may start at once.
         """
-        at = self._at
+        tail = self._lap + (self._at >> self._shift)
         if self._sqpoll:
             # The SQ thread reads the tail whenever it likes: every byte of the SQEs must be visible
             # before it. Noted first, so that nothing is taken back which the thread may have; and
             # stored even if noted, since an interrupt may have come in between.
-            self._published = at
-            self._memory.sq_tail.store_release(at >> self._shift & U32)
-        elif at != self._published:
+            self._published = tail
+            self._memory.sq_tail.store_release(tail & U32)
+        elif tail != self._published:
             # Nobody looks before our io_uring_enter, which orders everything.
-            self._tail_plain[0] = at >> self._shift & U32
-            self._published = at
-        return (at - self._consumed) >> self._shift
+            self._tail_plain[0] = tail & U32
+            self._published = tail
+        return tail - self._consumed
 
     def all_consumed(self) -> None:
         """Note that an enter has just consumed everything that was published: spares a look at the head."""
@@ -108,8 +115,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
         # A slot may be written anew once the head has passed it. The SQ thread moves the head
         # while we look: acquire, so that our writes cannot overtake its reads of the old SQE.
         seen = head.load_acquire() if self._sqpoll else head.load()
-        published = self._published >> self._shift
-        self._consumed = (published - ((published - seen) & U32)) << self._shift
+        self._consumed = self._published - ((self._published - seen) & U32)
 
     def needs_wakeup(self) -> bool:
         """After a flush on an SQPOLL ring: does the SQ thread sleep, so that it must be woken?
@@ -126,7 +132,7 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
 
     def unlink_last(self) -> None:
         """Take IO_LINK off the SQE written last, which ends a chain there. It must not be published yet."""
-        if self._at == self._published:
+        if self.tail == self._published:
             raise RawuringError("the last SQE is already published: end the chain before submitting it")
         self._sqes[self._last() + _FLAGS_OFFSET] &= ~_IO_LINK
 
@@ -142,39 +148,50 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
     def discard(self) -> list[int]:
         """Take back what was written and not published. Returns the user_data of each SQE."""
         user_data = []
-        while self._at != self._published:
+        while self.tail != self._published:
             user_data.append(self.last_user_data())
             self.discard_last()
         return user_data
 
     def discard_last(self) -> None:
         """Take back the SQE written last. It must not be published yet."""
-        if self._at == self._published:
+        if self.tail == self._published:
             raise RawuringError("the last SQE is already published: the kernel may have it")
-        self._at -= self._stride
+        if self._at:
+            self._at -= self._stride
+        else:
+            end = self._entries * self._stride
+            self._lap, self._at, self._limit = self._lap - self._entries, end - self._stride, end
 
     def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
         self._closed = reason
-        self._limit = self._published = self._consumed = self._at
+        self._limit = self._at
+        self._published = self._consumed = self.tail
 
     def _last(self) -> int:
-        return (self._at - self._stride) & self._wrap
+        return (self._at or self._entries * self._stride) - self._stride
 
     def _check_open(self) -> None:
         if self._closed is not None:
             raise self._closed.anew()
 
     def has_room(self) -> bool:
-        """Is there a free slot?"""
-        if self._at == self._limit:
-            self.look()
-            self._limit = self._consumed + self._wrap + 1
-        return self._at != self._limit
+        """Is there a free slot? If the run of free slots has ended, this finds the next."""
+        if self._at != self._limit:
+            return True
+        self.look()
+        tail = self.tail
+        slot = tail & (self._entries - 1)
+        free = min(self._entries - (tail - self._consumed), self._entries - slot)
+        # In one statement, within which no signal is handled: each alone would be wrong.
+        self._lap, self._at, self._limit = tail - slot, slot * self._stride, (slot + free) * self._stride
+        return free > 0
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> int:
         if not self.has_room():
             raise SubmissionQueueFullError(
                 f"the submission queue is full ({self.entries} entries): call submit(), then queue again, "
                 "or make the ring larger"
             )
+        return self._at

@@ -90,7 +90,7 @@ def enter(
     to_submit: int,
     min_complete: int,
     enter_flags: int,
-    arg: ctypes.c_void_p = NULL,
+    arg: ctypes.c_void_p | None = None,
     argsz: ctypes.c_size_t = _ZERO,
 ) -> int:
     """io_uring_enter(2): submit and/or wait. Returns the number of SQEs consumed, or -errno.

@@ -94,7 +94,7 @@ def test_nop(ring: Ring) -> None:
 @pytest.mark.parametrize("res", [42, -errno.EAGAIN, 0x7FFF_FFFF, -0x8000_0000])
 def test_nop_gives_back_what_was_injected(ring: Ring, res: int) -> None:
     needs(abi.Nop.INJECT_RESULT.since, ring)
-    ring.sq.prep_nop(nop_flags=abi.Nop.INJECT_RESULT, res=res, user_data=1)
+    ring.sq.prep_nop_flags(abi.Nop.INJECT_RESULT, res=res, user_data=1)
     assert take_one(ring, 1) == (res, 0)
 
 
@@ -102,10 +102,10 @@ def test_nop_looks_its_file_and_buffer_up(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Nop.FILE.since, ring)
     memory = room(4096)
     register.buffers(ring.fileno(), [(address(memory), 4096)])
-    ring.sq.prep_nop(nop_flags=abi.Nop.FILE, fd=pipe[0], user_data=1)
-    ring.sq.prep_nop(nop_flags=abi.Nop.FILE, fd=1 << 20, user_data=2)
-    ring.sq.prep_nop(nop_flags=abi.Nop.FIXED_BUFFER, buf_index=0, user_data=3)
-    ring.sq.prep_nop(nop_flags=abi.Nop.FIXED_BUFFER, buf_index=1, user_data=4)
+    ring.sq.prep_nop_flags(abi.Nop.FILE, fd=pipe[0], user_data=1)
+    ring.sq.prep_nop_flags(abi.Nop.FILE, fd=1 << 20, user_data=2)
+    ring.sq.prep_nop_flags(abi.Nop.FIXED_BUFFER, buf_index=0, user_data=3)
+    ring.sq.prep_nop_flags(abi.Nop.FIXED_BUFFER, buf_index=1, user_data=4)
     assert results(ring, 4) == {1: 0, 2: -errno.EBADF, 3: 0, 4: -errno.EFAULT}
 
 

@@ -11,8 +11,8 @@ How an SQE is written
     encoder before it (a value that does not fit its field raises `struct.error`, a signal
     handler may raise anything) leaves the queue as it was.
 
-    `at` is the tail in bytes: it counts up without limit, its low bits are the place in the
-    SQE array, and it becomes the kernel's free-running u32 when it is published. The encoders
+    `at` is the place of the next SQE in the array, in bytes. `sq` says how it becomes the tail
+    that the kernel sees. The encoders
     of the requests that programs make by the million repeat the four lines around `pack_into`,
     since a call into a shared helper costs as much as the rest; all others go through `_encode`.
 
@@ -52,16 +52,15 @@ U64 = 0xFFFF_FFFF_FFFF_FFFF
 class Encoder:
     """Slots of the SQ, and the encoder that can write any SQE."""
 
-    __slots__ = ("_sqes", "_at", "_limit", "_wrap", "_stride")
+    __slots__ = ("_sqes", "_at", "_limit", "_stride")
 
     _sqes: memoryview  # the SQE array
-    _at: int  # bytes of every SQE ever written
-    _limit: int  # the `_at` at which no slot was free when the head was last looked at
-    _wrap: int  # bytes of the array, less one
+    _at: int  # where the next SQE goes: its offset in the array
+    _limit: int  # where the run of free slots that starts there ends
     _stride: int  # bytes of an SQE: 64, or 128 with Setup.SQE128
 
-    def _make_room(self) -> None:
-        """Raise `_limit` above `_at`, or raise an exception that says why not."""
+    def _make_room(self) -> int:
+        """Find the next run of free slots and return its start; an exception says why there is none."""
         raise NotImplementedError
 
     def _encode(
@@ -84,9 +83,9 @@ class Encoder:
         """Write any SQE: the parameters are the fields of struct io_uring_sqe in their order."""
         at = self._at
         if at == self._limit:
-            self._make_room()
+            at = self._make_room()
         SQE.pack_into(
-            self._sqes, at & self._wrap, opcode, sqe_flags, ioprio, fd, off, addr,
+            self._sqes, at, opcode, sqe_flags, ioprio, fd, off, addr,
             nbytes, op_flags, user_data, buf, personality, file_index, addr3,
         )  # fmt: skip
         self._at = at + self._stride

@@ -48,8 +48,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _READ, sqe_flags, ioprio, fd,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _READ, sqe_flags, ioprio, fd,
                       offset, addr, nbytes, rw_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -69,8 +69,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _WRITE, sqe_flags, ioprio, fd,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _WRITE, sqe_flags, ioprio, fd,
                       offset, addr, nbytes, rw_flags, user_data, 0, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -88,8 +88,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _READ_FIXED, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _READ_FIXED, sqe_flags, ioprio,
                       fd, offset, addr, nbytes, rw_flags, user_data, buf_index, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -107,8 +107,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _WRITE_FIXED, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _WRITE_FIXED, sqe_flags, ioprio,
                       fd, offset, addr, nbytes, rw_flags, user_data, buf_index, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -126,8 +126,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _READV, sqe_flags, ioprio, fd,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _READV, sqe_flags, ioprio, fd,
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -145,8 +145,8 @@ class FilePreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_file_io(self._sqes, at & self._wrap, _WRITEV, sqe_flags, ioprio, fd,
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _WRITEV, sqe_flags, ioprio, fd,
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, 0, personality)  # fmt: skip
         self._at = at + self._stride
 

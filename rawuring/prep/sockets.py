@@ -45,8 +45,8 @@ class SocketPreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_socket_io(self._sqes, at & self._wrap, _SEND, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_socket_io(self._sqes, at, _SEND, sqe_flags, ioprio,
                         sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -64,8 +64,8 @@ class SocketPreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_socket_io(self._sqes, at & self._wrap, _RECV, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_socket_io(self._sqes, at, _RECV, sqe_flags, ioprio,
                         sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -85,8 +85,8 @@ class SocketPreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_socket_io(self._sqes, at & self._wrap, _RECV, sqe_flags | _BUFFER_SELECT,
+            at = self._make_room()
+        _pack_socket_io(self._sqes, at, _RECV, sqe_flags | _BUFFER_SELECT,
                         ioprio | _RECV_MULTISHOT, sockfd, addr, nbytes, msg_flags, user_data,
                         buf_group, personality)  # fmt: skip
         self._at = at + self._stride
@@ -105,8 +105,8 @@ class SocketPreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_socket_io(self._sqes, at & self._wrap, _SENDMSG, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_socket_io(self._sqes, at, _SENDMSG, sqe_flags, ioprio,
                         fd, msg_addr, 1, msg_flags, user_data, 0, personality)  # fmt: skip
         self._at = at + self._stride
 
@@ -124,8 +124,8 @@ class SocketPreps(Encoder):
         """
         at = self._at
         if at == self._limit:
-            self._make_room()
-        _pack_socket_io(self._sqes, at & self._wrap, _RECVMSG, sqe_flags, ioprio,
+            at = self._make_room()
+        _pack_socket_io(self._sqes, at, _RECVMSG, sqe_flags, ioprio,
                         fd, msg_addr, 1, msg_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 

@@ -39,28 +39,34 @@ class WaitingPreps(Encoder):
 
     __slots__ = ()
 
-    def prep_nop(
-        self, nop_flags: int = 0, res: int = 0, fd: int = -1, buf_index: int = 0, *, user_data: int = 0,
-        sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
+    def prep_nop(self, *, user_data: int = 0, sqe_flags: int = 0) -> None:
         """Queue IORING_OP_NOP: complete, and do nothing.
+
+        Since      Linux 5.1            Man   io_uring_prep_nop(3)
+        Memory     none
+        CQE res    0
+        CQE flags  none
+        """
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_nop(self._sqes, at, _NOP, sqe_flags, -1, user_data)
+        self._at = at + self._stride
+
+    def prep_nop_flags(
+        self, nop_flags: int, res: int = 0, fd: int = -1, buf_index: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_NOP with Nop flags: for tests of what surrounds a request.
 
         `res` comes back in the CQE with Nop.INJECT_RESULT; `fd` and `buf_index` are looked up
         with Nop.FILE and Nop.FIXED_BUFFER.
 
-        Since      Linux 5.1 (`nop_flags` 6.10) Man   io_uring_prep_nop(3)
+        Since      Linux 6.10           Man   io_uring_prep_nop(3)
         Memory     none
-        CQE res    0, or what was injected
+        CQE res    0, or what was injected; < 0 -errno: EBADF no such file, EFAULT no such buffer
         CQE flags  none
         """
-        if nop_flags:
-            self._encode(_NOP, fd, 0, 0, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
-            return
-        at = self._at
-        if at == self._limit:
-            self._make_room()
-        _pack_nop(self._sqes, at & self._wrap, _NOP, sqe_flags, -1, user_data)
-        self._at = at + self._stride
+        self._encode(_NOP, fd, 0, 0, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
 
     def prep_poll_add(
         self, fd: int, poll_mask: int, poll_flags: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
