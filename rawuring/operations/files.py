@@ -30,8 +30,8 @@ class FixedOperation(ValueOperation[Fixed]):
     table: FileTable
     slot: int  # the one asked for, or FILE_INDEX_ALLOC
 
-    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, name, keep, callback)
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
         _, self.table, self.slot = keep
         self._taken = self.slot != abi.FILE_INDEX_ALLOC
 
@@ -62,8 +62,8 @@ class FixedStream(Stream[int]):
 
     __slots__ = ("table",)
 
-    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, name, keep, callback)
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
         self.table: FileTable
         _, self.table = keep
 

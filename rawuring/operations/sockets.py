@@ -49,8 +49,8 @@ class MessageOperation(ValueOperation[Message]):
 
     _memory: tuple[bytearray, bytearray, bytearray]  # msghdr, name, control data: written by the kernel
 
-    def __init__(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
-        super().__init__(ring, token, name, keep, callback)
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
         *_, self._memory = keep
 
     def _value(self, res: int, cqe_flags: int) -> Message:
