@@ -78,7 +78,6 @@ class EpollServer(Service[EpollConnection]):
             self.nbytes += nbytes
 
     def close(self) -> None:
-        """Drop whatever is still connected."""
         self._epoll.close()
         for connection in self.connections.values():
             connection.sock.close()
@@ -163,5 +162,9 @@ class EpollServer(Service[EpollConnection]):
         try:
             connection.sock.shutdown(socket.SHUT_RD)
         except OSError:
-            connection.lost()
-            self._settle(connection)
+            self.abandon(connection)
+
+    def abandon(self, connection: EpollConnection) -> None:
+        """Close it."""
+        connection.lost()
+        self._settle(connection)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -22,7 +21,6 @@ SQ_ENTRIES = 1024
 CQ_ENTRIES = 4096
 SQES_PER_CQE = 4
 """More than any completion makes a mode and the server queue."""
-CLOSE_SECONDS = 1.0
 
 F_MORE = int(abi.CqeFlag.MORE)
 SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
@@ -69,8 +67,10 @@ class RingServer(Service[RingConnection]):
         self._signums_addr = addressof(c_char.from_buffer(self._signums))
         self._next_key = KEY_STEP
         self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
-        self._part = self.ring.entries // SQES_PER_CQE
         self._sqpoll = options.sqpoll
+        self._part = self.ring.entries // SQES_PER_CQE
+        self.most = 0 if self._sqpoll else self._part
+        """Up to so many completions of a turn need not be taken in parts: all that they make us queue fits."""
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and options.max_connections is None
         self._nenters = self._ncompletions = 0
@@ -79,50 +79,38 @@ class RingServer(Service[RingConnection]):
         self.accept_more()
 
     def run(self) -> None:
-        mode = self.mode
-        while self.state != ENDED:
-            timeout = None if self.alarm is None else self.attend()
-            mode.turn(self._wait(0 if mode.hurry else 1, timeout))
+        self.mode.run()
 
     def close(self) -> None:
-        """Abandon what is still connected, and give everything back."""
-        for connection in tuple(self.connections.values()):
-            self.make_room()
-            self.mode.abandon(connection)
-        end = time.monotonic() + CLOSE_SECONDS
-        while self.connections and time.monotonic() < end:
-            self.mode.turn(self._wait(1, 0.1))
         self.ring.close()
         for connection in self.connections.values():
             os.close(connection.fd)
 
-    def _wait(self, ncompletions: int, timeout: float | None) -> list[Cqe]:
-        """Submit what is queued, wait, and take what has completed: one enter."""
-        ring = self.ring
-        try:
-            ring.submit_and_wait(ncompletions, None if timeout is None else int(timeout * 1e9))
-        except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.EAGAIN):  # until completions are taken
-                raise
-        completions = ring.completions()
-        if len(completions) >= CQ_ENTRIES:
-            # The kernel may hold more back, among them of sends that must not be taken for silent.
-            while ring.cq.overflowed:
-                ring.submit_and_wait(0)
-                completions += ring.completions()
-        self._nenters += 1
-        self._ncompletions += len(completions)
-        return completions
-
     # What a mode uses.
 
-    def parts(self, completions: list[Cqe]) -> Iterable[list[Cqe]]:
-        """The completions in parts, each small enough that all it makes us queue fits into the submission queue."""
-        if len(completions) <= self._part and not self._sqpoll:
-            return (completions,)
-        return self._in_parts(completions)
+    def turns(self) -> Iterator[list[Cqe]]:
+        """What has completed, turn by turn, until the server has ended. A turn is one enter."""
+        mode, ring = self.mode, self.ring
+        submit_and_wait, take = ring.submit_and_wait, ring.completions
+        while self.state != ENDED:
+            timeout = None if self.alarm is None else self.attend()
+            try:
+                submit_and_wait(0 if mode.hurry else 1, None if timeout is None else int(timeout * 1e9))
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.EAGAIN):  # until completions are taken
+                    raise
+            completions = take()
+            if len(completions) >= CQ_ENTRIES:
+                # The kernel may hold more back, among them of sends that must not be taken for silent.
+                while ring.cq.overflowed:
+                    submit_and_wait(0)
+                    completions += take()
+            self._nenters += 1
+            self._ncompletions += len(completions)
+            yield completions
 
-    def _in_parts(self, completions: list[Cqe]) -> Iterator[list[Cqe]]:
+    def parts(self, completions: list[Cqe]) -> Iterator[list[Cqe]]:
+        """A turn's completions, so many at a time that all they make us queue fits into the submission queue."""
         for start in range(0, len(completions), self._part):
             self.make_room(self._part * SQES_PER_CQE)
             yield completions[start : start + self._part]
@@ -187,6 +175,11 @@ class RingServer(Service[RingConnection]):
     def stop_reading(self, connection: RingConnection) -> None:
         """Shut down receiving; an armed receive completes with the end of the input."""
         shut_down(connection.fd, socket.SHUT_RD)
+
+    def abandon(self, connection: RingConnection) -> None:
+        """Give it up; it is closed when its requests have completed."""
+        self.make_room()
+        self.mode.abandon(connection)
 
     def _await_signal(self) -> None:
         self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)

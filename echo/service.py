@@ -29,7 +29,10 @@ OF_THE_PEER = frozenset({
 })
 """accept() errors that belong to the connection which was about to be accepted, see accept(2)."""
 
-RUNNING, STOPPING, ENDED = range(3)
+GIVE_UP_SECONDS = 1.0
+"""How long what is abandoned may take to end."""
+
+RUNNING, STOPPING, GIVING_UP, ENDED = range(4)
 
 
 class EchoError(Exception):
@@ -190,12 +193,16 @@ class Service(Generic[C]):
         """End the input of a connection: what the socket has already received is still read, then the end of file."""
         ...
 
+    def abandon(self, connection: C) -> None:
+        """End a connection, whatever is queued."""
+        ...
+
     def run(self) -> None:
-        """Serve until stopped."""
+        """Serve until the state is ENDED."""
         ...
 
     def close(self) -> None:
-        """Drop whatever is still connected, and give everything back."""
+        """Give everything back."""
         ...
 
     # Connections.
@@ -233,23 +240,38 @@ class Service(Generic[C]):
     # Stopping.
 
     def signalled(self, signums: bytes) -> None:
-        """Signals came: the first begins the grace period, the second ends it."""
+        """Signals came: the first begins the grace period, the next ends it."""
         for signum in signums:
             if signum not in Signals.CAUGHT:
                 continue
-            if self.state != RUNNING:
-                self.state = ENDED
-                continue
-            self.stopped_by = signal.Signals(signum).name
-            self.state = STOPPING
-            self._resume_at = None
-            self._end_at = time.monotonic() + self.options.grace
+            if self.state == RUNNING:
+                self.stopped_by = signal.Signals(signum).name
+                self._stop()
+            else:
+                self._give_up()
+
+    def _stop(self) -> None:
+        self.state = STOPPING
+        self._resume_at = None
+        self._end_at = time.monotonic() + self.options.grace
+        self._set_alarm()
+        self.accept_no_more()
+        self._end_all(self.stop_reading)
+
+    def _give_up(self) -> None:
+        if self.state == STOPPING:
+            self.state = GIVING_UP
+            self._end_at = time.monotonic() + GIVE_UP_SECONDS
             self._set_alarm()
-            self.accept_no_more()
-            for connection in tuple(self.connections.values()):
-                self.stop_reading(connection)
-            if not self.connections:
-                self.state = ENDED
+            self._end_all(self.abandon)
+        else:
+            self.state = ENDED
+
+    def _end_all(self, end: Callable[[C], None]) -> None:
+        for connection in tuple(self.connections.values()):
+            end(connection)
+        if not self.connections:
+            self.state = ENDED
 
     # Time.
 
@@ -262,7 +284,7 @@ class Service(Generic[C]):
                 self.accept_more()
         if self._end_at is not None and now >= self._end_at:
             self._end_at = None
-            self.state = ENDED
+            self._give_up()
         if self._report_at is not None and now >= self._report_at:
             assert self.options.stats is not None
             self._report_at = now + self.options.stats

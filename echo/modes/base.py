@@ -77,8 +77,8 @@ class Mode(Generic[C]):
         """A connection was accepted: arm its first receive."""
         raise NotImplementedError
 
-    def turn(self, completions: list[Cqe]) -> None:
-        """Handle what has completed since the last turn; what is not of a connection goes to `server.complete`."""
+    def run(self) -> None:
+        """Handle all of `server.turns()`; what is not of a connection goes to `server.complete`."""
         raise NotImplementedError
 
     def release(self, connection: C) -> None:

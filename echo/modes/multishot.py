@@ -133,52 +133,57 @@ class Multishot(Mode[PooledConnection]):
     def release(self, connection: PooledConnection) -> None:
         self._lent.extend(bid for bid, _ in connection.behind)
 
-    def turn(self, completions: list[Cqe]) -> None:
-        self._turn = turn = self._turn + 1
-        spent, self._lent = self._lent, []
-        later, self._later = self._later, []
-        lend, connections, prep_send = self._lent.append, self.connections, self.ring.sq.prep_send
-        start, size = self._pool.addr_of(0), self._pool.nbytes
+    def run(self) -> None:
+        server, pool, connections, prep_send = self.server, self._pool, self.connections, self.ring.sq.prep_send
+        start, size = pool.addr_of(0), pool.nbytes
         silent = self._silent
-        msg_flags, sqe_flags, free_from = (ALL_AT_ONCE, SKIP_SUCCESS, turn + 1) if silent else (AT_ONCE, 0, NEVER)
-        nechoes = nbytes = 0
-        for part in self.server.parts(completions):
-            for user_data, res, cqe_flags in part:
-                if user_data & KIND != RECV or res <= 0:
-                    self._other(user_data, res, cqe_flags)
-                    continue
-                connection = connections[user_data - RECV]  # there it stays until its receive has ended
-                bid = cqe_flags >> BUFFER_SHIFT
-                if connection.free_from <= turn:
-                    prep_send(
-                        connection.fd, start + bid * size, res, msg_flags,
-                        user_data=user_data + RECV_TO_SEND, sqe_flags=sqe_flags,
-                    )  # fmt: skip
-                    connection.free_from = free_from
-                    connection.bid = bid
-                    connection.nlent = res
-                    if silent:
-                        lend(bid)
+        msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
+        batch = pool.count // 4
+        turn = 0
+        for completions in server.turns():
+            self._turn = turn = turn + 1
+            spent: list[int] = []
+            if len(self._lent) >= batch or self._starved:
+                spent, self._lent = self._lent, []
+            lend = self._lent.append
+            later, self._later = self._later, []
+            nechoes = nbytes = 0
+            for part in (completions,) if len(completions) <= server.most else server.parts(completions):
+                for user_data, res, cqe_flags in part:
+                    if user_data & KIND != RECV or res <= 0:
+                        self._other(user_data, res, cqe_flags)
+                        continue
+                    connection = connections[user_data - RECV]  # there it stays until its receive has ended
+                    bid = cqe_flags >> BUFFER_SHIFT
+                    if connection.free_from <= turn:
+                        prep_send(
+                            connection.fd, start + bid * size, res, msg_flags,
+                            user_data=user_data + RECV_TO_SEND, sqe_flags=sqe_flags,
+                        )  # fmt: skip
+                        connection.bid = bid
+                        connection.nlent = res
+                        if silent:
+                            connection.free_from = turn + 1
+                            lend(bid)
+                        else:
+                            connection.free_from = NEVER
+                            connection.sending = True
                     else:
-                        connection.sending = True
-                else:
-                    self._put_behind(connection, bid, res)
-                nechoes += 1
-                nbytes += res
-                if not cqe_flags & F_MORE:
-                    connection.receiving = False
-                    self._settle(connection)
-        self.server.nechoes += nechoes
-        self.server.nbytes += nbytes
-        self._pool.give_back(spent)
-        for connection in later:
-            connection.waits = False
-            if connection.state != LOST:
-                self.server.make_room()
-                self._go_on(connection)
-        if self._starved:
-            self._feed(len(spent))
-        self.hurry = bool(self._later or (self._starved and self._lent))
+                        self._put_behind(connection, bid, res)
+                    nechoes += 1
+                    nbytes += res
+                    if not cqe_flags & F_MORE:
+                        connection.receiving = False
+                        self._settle(connection)
+            server.nechoes += nechoes
+            server.nbytes += nbytes
+            if spent:
+                pool.give_back(spent)
+            if later:
+                self._go_on_with(later)
+            if self._starved:
+                self._feed(len(spent))
+            self.hurry = bool(self._later or (self._starved and self._lent))
 
     def abandon(self, connection: PooledConnection) -> None:
         self._lose(connection)
@@ -303,6 +308,13 @@ class Multishot(Mode[PooledConnection]):
         if not connection.waits:
             connection.waits = True
             self._later.append(connection)
+
+    def _go_on_with(self, connections: list[PooledConnection]) -> None:
+        for connection in connections:
+            connection.waits = False
+            if connection.state != LOST:
+                self.server.make_room()
+                self._go_on(connection)
 
     def _go_on(self, connection: PooledConnection) -> None:
         """The last send has ended: send what has come behind it, or do whatever else there is to do."""

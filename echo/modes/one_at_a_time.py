@@ -15,7 +15,7 @@ import socket
 from ctypes import addressof, c_char
 from typing import TYPE_CHECKING
 
-from echo.modes.base import KIND, POLL, RECV, SEND, Cqe, Mode, RingConnection, shut_down
+from echo.modes.base import KIND, POLL, RECV, SEND, Mode, RingConnection, shut_down
 from rawuring import Ring, abi
 
 if TYPE_CHECKING:
@@ -101,29 +101,30 @@ class RecvSend(Mode[BufferedConnection]):
         addr = connection.addr + connection.start
         self._prep_send(connection.fd, addr, connection.nleft, NOSIGNAL, user_data=connection.key + SEND)
 
-    def turn(self, completions: list[Cqe]) -> None:
-        get = self.connections.get
-        nechoes = nbytes = 0
-        for part in self.server.parts(completions):
-            for user_data, res, cqe_flags in part:
-                kind = user_data & KIND
-                connection = get(user_data - kind)
-                if connection is None:
-                    self.server.complete(user_data, res, cqe_flags)
-                elif kind == RECV and res > 0:
-                    connection.start = 0
-                    connection.nleft = res
-                    self.send(connection)
-                    nechoes += 1
-                    nbytes += res
-                elif kind == SEND and res == connection.nleft:
-                    self.await_input(connection)
-                elif kind == POLL and res > 0:
-                    self.receive(connection)
-                else:
-                    self._exception(connection, kind, res)
-        self.server.nechoes += nechoes
-        self.server.nbytes += nbytes
+    def run(self) -> None:
+        server, get = self.server, self.connections.get
+        for completions in server.turns():
+            nechoes = nbytes = 0
+            for part in (completions,) if len(completions) <= server.most else server.parts(completions):
+                for user_data, res, cqe_flags in part:
+                    kind = user_data & KIND
+                    connection = get(user_data - kind)
+                    if connection is None:
+                        server.complete(user_data, res, cqe_flags)
+                    elif kind == RECV and res > 0:
+                        connection.start = 0
+                        connection.nleft = res
+                        self.send(connection)
+                        nechoes += 1
+                        nbytes += res
+                    elif kind == SEND and res == connection.nleft:
+                        self.await_input(connection)
+                    elif kind == POLL and res > 0:
+                        self.receive(connection)
+                    else:
+                        self._exception(connection, kind, res)
+            server.nechoes += nechoes
+            server.nbytes += nbytes
 
     def _exception(self, connection: BufferedConnection, kind: int, res: int) -> None:
         """A short send, the end of the input, an error."""
