@@ -944,3 +944,17 @@ print(before, after)
 @pytest.mark.parametrize("user", [0, 65534], ids=["as we are", "as an ordinary user"])
 def test_many_rings_leave_nothing_behind(run_child: RunChild, user: int) -> None:
     run_child(MANY_RINGS, "2000", str(user))
+
+
+def test_fewer_than_no_completions_cannot_be_waited_for() -> None:
+    with Ring(8) as ring:
+        ring.sq.prep_nop(user_data=1)
+        with pytest.raises(RawuringError, match="fewer than 0"):
+            ring.submit_and_wait(-1)
+        ring.submit_and_wait(1)
+        assert take(ring) == [(1, 0, 0)]
+
+
+def test_a_cpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(RingSetupError, match="CPU 99999"):
+        Ring(8, Setup.SQPOLL, sq_thread_cpu=99999)

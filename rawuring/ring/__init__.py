@@ -1,0 +1,286 @@
+"""`Ring`: one io_uring, with both layers on it.
+
+May import everything below it. It never writes an SQE itself: the raw layer is `ring.sq.prep_*`,
+the owned operations are in `operations`.
+
+Each module of this folder builds on the one before: `negotiation` (set-up), `entering` (submit and
+wait), `resolving` (completions and callbacks), `queueing` (operations, chains), `looping` (waiting
+for operations), `closing`; here is what a ring is made of, and what is registered with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from .. import abi, atomics, register
+from ..buffers import Buffer, BufferRing, ProvidedBuffers, RegisteredBuffers
+from ..cq import CompletionQueue
+from ..errors import OutOfOrderError, RawuringError, RingClosedError, UnsupportedError
+from ..files import FileTable
+from ..inflight import OWNED
+from ..mmap_ring import MappedRing
+from ..operations import BufferOperations, FileOperations, SocketOperations, WaitingOperations
+from ..sq import SubmissionQueue
+from .closing import Closing, ring_numbers, rings
+from .entering import GETEVENTS
+from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
+from .resolving import NOTHING
+
+__all__ = ["WANTED_FLAGS", "Ring"]
+
+_Setup = abi.Setup
+
+# Which member's release explains that an encoder's request is refused, where the opcode alone does not.
+_FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Cancel | abi.Timeout]] = {
+    "readv": abi.Op.READV,
+    "multishot_accept": abi.Accept.MULTISHOT,
+    "multishot_accept_direct": abi.Accept.MULTISHOT,
+    "accept_direct": abi.Accept.MULTISHOT,
+    "openat_direct": abi.Accept.MULTISHOT,
+    "recv_multishot": abi.RecvSend.RECV_MULTISHOT,
+    "poll_multishot": abi.Poll.ADD_MULTI,
+    "poll_update": abi.Poll.UPDATE_EVENTS,
+    "cancel": abi.Cancel.ALL,
+    "cancel_fd": abi.Cancel.FD,
+    "timeout_update": abi.Timeout.UPDATE,
+}
+
+
+class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferOperations):
+    """An io_uring: queue operations, submit them together, take their completions.
+
+    The raw layer: `ring.sq.prep_*(...)`, `ring.submit_and_wait(1)`, `ring.completions()`.
+    The owned layer: `ring.recv(sock, buffer)` and the like return an `Operation`, whose
+    `wait()` gives the result; `run()` calls callbacks.
+
+    entries        SQEs, rounded up to a power of two, 1 to 32768
+    setup_flags    Setup flags that must be granted. WANTED_FLAGS are added where the kernel has
+                   them and they go together with yours; `ring.setup_flags` tells what was granted
+    wanted_flags   what to add instead of WANTED_FLAGS
+    cq_entries     CQEs, at least `entries`; twice as many if not said (Setup.CQSIZE is set for you)
+    sq_thread_cpu, sq_thread_idle_ms
+                   for Setup.SQPOLL: the CPU of the SQ thread (Setup.SQ_AFF is set for you), and
+                   how long it spins before it sleeps; 0 is the kernel's default, about a second
+    attach_to      another ring, whose kernel threads this one shares (Setup.ATTACH_WQ is set for you)
+    register_ring_fd
+                   enter through a registered fd: about 1 % faster, and only in this thread
+    mask_features  Feature bits to act without, as if this kernel lacked them (for tests)
+
+    Raises RingSetupError, whose text says why and what to do.
+
+    A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`), and
+    not after a fork. Close it, or use it as a context manager.
+
+    Since      Linux 5.10           Man   io_uring_setup(2), io_uring(7)
+    """
+
+    __slots__ = ("_supported",)
+
+    def __init__(
+        self,
+        entries: int = 256,
+        setup_flags: int = 0,
+        *,
+        wanted_flags: int = WANTED_FLAGS,
+        cq_entries: int | None = None,
+        sq_thread_cpu: int | None = None,
+        sq_thread_idle_ms: int = 0,
+        attach_to: Ring | None = None,
+        register_ring_fd: bool = False,
+        mask_features: int = 0,
+    ) -> None:
+        self._fd = -1
+        self._fds = []
+        self._torn_down = True
+        self._quiet = False
+        self._watch = []
+        self._number = next(ring_numbers)
+        self._closed = RingClosedError("this ring was never set up")
+        self._inflight = {}
+        self._reaped = NOTHING
+        self._groups = {}
+        self._registered_buffers = None
+        self._file_table = None
+        self._registered_index = -1
+        self._supported: frozenset[int] | None = None
+        self._last_token = OWNED - 1
+        self._resolved = 0
+        self._link_flag = 0
+        self._busy = False
+        self._calling = False
+        self._stopping = False
+        self._sqpoll = False
+        self._own()
+
+        numbers = {
+            "setup_flags": setup_flags, "wanted_flags": wanted_flags, "cq_entries": cq_entries,
+            "sq_thread_cpu": sq_thread_cpu, "sq_thread_idle_ms": sq_thread_idle_ms,
+        }  # fmt: skip
+        for name, number in numbers.items():
+            if not 0 <= (number or 0) < 1 << 32:
+                raise RawuringError(f"{name} is a number from 0 to 2**32 - 1, not {number}")
+        setup_flags |= implied_flags(cq_entries, sq_thread_cpu, attach_to)
+        refuse_flags(setup_flags | wanted_flags)
+        if mask_features & abi.Feature.EXT_ARG:
+            # The ring's fd is polled in its stead, and such a ring's wakes no poll. No kernel has only one of them.
+            wanted_flags &= ~_Setup.DEFER_TASKRUN
+        params = abi.IO_URING_PARAMS.pack(
+            cq_entries=cq_entries or 0,
+            sq_thread_cpu=sq_thread_cpu or 0,
+            sq_thread_idle=sq_thread_idle_ms,
+            wq_fd=0 if attach_to is None else attach_to.fileno(),
+        )
+        self._fd, answer = set_up(entries, setup_flags, wanted_flags, params)
+        try:
+            self._fds.append(self._fd)
+            self._torn_down = False
+            self.setup_flags = _Setup(abi.IO_URING_PARAMS.get(answer, "flags"))
+            self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~mask_features)
+            check_ordering(self.setup_flags)
+            self._sqpoll = bool(self.setup_flags & _Setup.SQPOLL)
+            self._own()
+            self._memory = MappedRing(self._fd, answer)
+            self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll)
+            self.cq = CompletionQueue(self._memory, self.setup_flags)
+            self._sq_start = self.sq.tail
+            self._enter_fd, self._enter_flags = self._fd, 0
+            self._getevents = GETEVENTS
+            self._prepare_timeouts()
+            self._closed = None
+            if register_ring_fd:
+                self._register_ring_fd()
+        except BaseException:
+            self._closed = None
+            self.close()
+            raise
+        rings.add(self)
+
+    def supports(self, op: abi.Op) -> bool:
+        """Does this kernel have the operation? The kernel is asked, once."""
+        if self._supported is None:
+            self._check_usable()
+            self._supported = register.probe(self._fd)
+        return int(op) in self._supported
+
+    def require(self, op: abi.Op) -> None:
+        """Raise UnsupportedError, which names the release, if this kernel lacks the operation."""
+        if not self.supports(op):
+            raise UnsupportedError(op.kernel_name, op.since)
+
+    def lacks(self, name: str) -> str | None:
+        """The release that a `prep_<name>` needs, if this kernel is older; None if the reason is another."""
+        if self._supported is None and self._closed is not None:
+            return None  # nobody is left to ask
+        op = abi.Op.__members__.get(name.upper())
+        if op is not None and not self.supports(op):
+            return str(op.since)
+        form = _FORMS.get(name)
+        if form is not None and release(os.uname().release) < release(form.since):
+            return str(form.since)
+        return None
+
+    def register_buffers(self, buffers: Sequence[Buffer]) -> RegisteredBuffers:
+        """Register buffers for `read_fixed` and `write_fixed`: one table per ring.
+
+        The kernel pins their pages, which counts against RLIMIT_MEMLOCK.
+
+        Since      Linux 5.1            Man   io_uring_registered_buffers(7)
+        """
+        self._check_usable()
+        self._registered_buffers = RegisteredBuffers(self._fd, buffers, self._registered_buffers)
+        return self._registered_buffers
+
+    def file_table(self, count: int) -> FileTable:
+        """Register a table of `count` empty slots for fixed files: one per ring.
+
+        Since      Linux 5.1            Man   io_uring_registered_files(7)
+        """
+        self._check_usable()
+        self._file_table = FileTable(self._fd, count, self._file_table)
+        return self._file_table
+
+    def buffer_ring(self, count: int, nbytes: int, *, bgid: int | None = None) -> BufferRing:
+        """Make a group of `count` (a power of two) provided buffers of `nbytes` each.
+
+        Since      Linux 5.19           Man   io_uring_setup_buf_ring(3)
+        """
+        self._check_usable()
+        if atomics.backend == "none":
+            raise RawuringError(
+                "a buffer ring needs ordered stores, which cannot be had here: install libatomic (Debian: libatomic1)"
+            )
+        pool = BufferRing(self._fd, self._free_bgid(bgid), count, nbytes)
+        # In the table before the kernel knows of it, as operations are.
+        self._groups[pool.bgid] = pool
+        try:
+            pool.register()
+        except OSError as error:
+            del self._groups[pool.bgid]
+            if error.errno == errno.EINVAL and release(os.uname().release) < (5, 19):
+                raise UnsupportedError("a provided-buffer ring", "5.19") from None
+            raise
+        return pool
+
+    def close_buffer_ring(self, pool: BufferRing) -> None:
+        """Take a group back from the kernel. Nothing in flight may use it: cancel that first, and reap it."""
+        self._check_usable()
+        users = [op for op in self._inflight.values() if getattr(op, "pool", None) is pool]
+        if users:
+            raise OutOfOrderError(
+                f"{len(users)} operations still receive into this group: cancel them and wait for their "
+                "final completions first"
+            )
+        pool.unregister()
+        self._groups.pop(pool.bgid, None)
+
+    def provided_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> ProvidedBuffers:
+        """Make a group of the legacy kind and queue the request that provides all its buffers.
+
+        Since      Linux 5.7            Man   io_uring_prep_provide_buffers(3)
+        """
+        self._check_usable()
+        bgid = self._free_bgid(bgid)
+
+        def provide(bid: int, how_many: int) -> object:
+            return self.provide_buffers(group, bid, how_many)
+
+        group = ProvidedBuffers(bgid, count, nbytes, provide)
+        self._groups[bgid] = group
+        provide(0, count)
+        return group
+
+    def register_eventfd(self, event_fd: int, *, only_async: bool = False) -> None:
+        """Let completions signal an eventfd. A hint: on a DEFER_TASKRUN ring enter before looking.
+
+        With `only_async` those alone that a worker thread of the kernel made, never a receive's.
+
+        Since      Linux 5.2            Man   io_uring_register_eventfd(3)
+        """
+        self._check_usable()
+        register.eventfd(self._fd, event_fd, only_async=only_async)
+
+    def unregister_eventfd(self) -> None:
+        """Drop the eventfd."""
+        self._check_usable()
+        register.unregister_eventfd(self._fd)
+
+    def _free_bgid(self, bgid: int | None) -> int:
+        if bgid is None:
+            return next(bgid for bgid in range(1 << 16) if bgid not in self._groups)
+        if bgid in self._groups:
+            raise OutOfOrderError(f"there is a group {bgid} of provided buffers already: leave out `bgid` for a free one")
+        return bgid
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._closed is not None:
+            return "<Ring closed>"
+        return f"<Ring fd={self._fd} entries={self.sq.entries} in_flight={len(self._inflight)} {self.setup_flags!r}>"

@@ -1,0 +1,122 @@
+"""Waiting for owned operations: turns of submit, wait, resolve, call back.
+
+May import everything below ring, and `queueing`.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import Any, Final
+
+from ..buffers import BufferRing, ProvidedBuffers
+from ..errors import OutOfOrderError
+from ..files import FileTable
+from ..inflight import Cqe, Operation, Stream
+from .queueing import Queueing
+
+_CANCEL_NS: Final = 1_000_000_000
+
+
+class Looping(Queueing):
+    """A ring that waits until operations are done."""
+
+    __slots__ = ("_stopping", "_groups", "_file_table")
+
+    _stopping: bool
+    _groups: dict[int, BufferRing | ProvidedBuffers]
+    _file_table: FileTable | None
+
+    def run_once(self, timeout_ns: int | None = None) -> bool:
+        """Submit, wait for at least one completion, resolve what is there and call the callbacks.
+
+        Returns False if `timeout_ns` nanoseconds passed without one.
+        """
+        self._check_can_wait("run_once")
+        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        while not self._turn(deadline):
+            if deadline is not None and time.monotonic_ns() >= deadline:
+                return False
+        return True
+
+    def run(self) -> None:
+        """Call callbacks as completions come, until `stop()` or until nothing is in flight any more."""
+        self._check_can_wait("run")
+        self._stopping = False
+        while not self._stopping and (self._inflight or self._reaped.events):
+            self._turn(None)
+
+    def stop(self) -> None:
+        """Have `run()` return when the callbacks of the completions at hand have run."""
+        self._stopping = True
+
+    def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
+        """Submit and wait until an operation has its final completion."""
+        if operation.cqe is None:
+            self._check_can_wait("wait")
+            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            while operation.cqe is None:
+                self._turn(deadline)
+                if deadline is not None and operation.cqe is None and time.monotonic_ns() >= deadline:
+                    return self._time_out(operation)
+        operation.settle()
+        return operation.cqe
+
+    def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool:
+        """Submit and wait until a stream has a completion to take. False after the final one."""
+        if not operation.stream[0] and operation.cqe is None:
+            self._check_can_wait("wait")
+            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            while not operation.stream[0] and operation.cqe is None:
+                if deadline is not None and time.monotonic_ns() >= deadline:
+                    raise TimeoutError(f"{operation.name}: no completion in time")
+                self._turn(deadline)
+        return bool(operation.stream[0])
+
+    def _time_out(self, operation: Operation[Any]) -> Cqe:
+        self.cancel(operation)
+        deadline = time.monotonic_ns() + _CANCEL_NS
+        while operation.cqe is None and time.monotonic_ns() < deadline:
+            self._turn(deadline)
+        if operation.cqe is None:
+            raise TimeoutError(
+                f"{operation.name}: timed out, and the kernel cannot cancel it: it stays in flight, "
+                "and the ring keeps its memory"
+            )
+        operation.settle()
+        if operation.cqe[1] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
+            raise TimeoutError(f"{operation.name}: timed out and was cancelled")
+        return operation.cqe
+
+    def _turn(self, deadline: int | None) -> bool:
+        """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
+        if self._link_flag:
+            raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
+        drained = self.cq.head
+        if self._reaped.events:
+            self._run_callbacks()
+            return True
+        self._reclaim()
+        waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
+        try:
+            if deadline is None and not self._reaped.raw:
+                self.submit_and_wait(waits)
+            else:
+                self._submit_until(waits, deadline)
+        except OSError as error:
+            # Before Linux 5.19 nothing more is taken while completions overflow.
+            if error.errno not in (errno.EBUSY, errno.EAGAIN):
+                raise
+            if not self.cq.ready:
+                time.sleep(0.001)
+        self._reap()
+        self._run_callbacks()
+        return self.cq.head != drained
+
+    def _reclaim(self) -> None:
+        """Give back what completions brought and nobody took."""
+        for group in self._groups.values():
+            if group._returned:
+                group.reclaim()
+        if self._file_table is not None and self._file_table._dropped:
+            self._file_table.reclaim()

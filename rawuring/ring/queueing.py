@@ -1,0 +1,140 @@
+"""Queueing owned operations: the table first, the SQE last; chains; cancelling.
+
+May import everything below ring, and `resolving`. It never writes an SQE itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from .. import abi, syscalls
+from ..errors import OutOfOrderError, SubmissionQueueFullError
+from ..files import fd_of
+from ..inflight import Callback, Operation, Prep, Stream
+from ..operations.base import Kind
+from .resolving import Resolving
+
+_IO_LINK: Final = int(abi.SqeFlag.IO_LINK)
+_SQ_WAIT: Final = int(abi.Enter.SQ_WAIT)
+
+_enter = syscalls.enter
+
+
+class Queueing(Resolving):
+    """A ring that queues operations with everything they need kept alive."""
+
+    __slots__ = ("_link_flag",)
+
+    def _queue(
+        self,
+        kind: type[Kind],
+        prep: Prep,
+        args: tuple[Any, ...],
+        keep: object = None,
+        callback: Callback | None = None,
+        sqe_flags: int = 0,
+        **fields: int,
+    ) -> Kind:
+        token = self._last_token = self._last_token + 1
+        try:
+            if not self.sq.has_room():
+                self._make_room(1)
+            operation = kind()
+            operation.begin(self, token, prep.__name__.removeprefix("prep_"), keep, callback)  # type: ignore[arg-type]
+            if isinstance(operation, Stream):
+                operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)
+            self._inflight[token] = operation
+            prep(*args, user_data=token, sqe_flags=sqe_flags | self._link_flag, **fields)
+            return operation
+        except BaseException:
+            self._unqueue(token)
+            raise
+
+    def _begin(self, token: int, name: str, keep: object, callback: Callback | None) -> Operation[int]:
+        sq = self.sq
+        if sq._at == sq._limit and not sq.has_room():
+            self._make_room(1)
+        operation: Operation[int] = Operation()
+        # The same as operation.begin(self, token, name, keep, callback), without the call.
+        operation.token = token
+        operation.cqe = None
+        operation.callback = callback
+        operation.special = callback is not None
+        operation._ring = self  # type: ignore[assignment]  # which is a Looping as well
+        operation.name = name
+        operation._keep = keep
+        self._inflight[token] = operation
+        return operation
+
+    def _unqueue(self, token: int) -> None:
+        sq = self.sq
+        if sq.holds(token):
+            if not sq.unpublished or sq.last_user_data() != token:
+                return  # a signal handler went on with the queue: it stays in flight
+            sq.discard_last()
+        self._inflight.pop(token, None)
+
+    def _make_room(self, entries: int) -> None:
+        if self._link_flag:
+            raise OutOfOrderError("the submission queue is full in the middle of a chain: reserve more entries for it")
+        self.submit()
+        while self.sq.space_left < entries:
+            if not self._sqpoll:
+                raise SubmissionQueueFullError("the kernel took nothing of a full submission queue: reap completions")
+            # The SQ thread is at work: sleep until it has consumed something.
+            taken = _enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAIT)
+            if taken < 0:
+                self._after_failure(-taken, 0)
+
+    @contextmanager
+    def link(self, entries: int) -> Iterator[None]:
+        """Chain the operations queued inside: each starts when the one before has succeeded.
+
+        A short read or write counts as a failure and cancels the rest; so does an expired
+        `link_timeout`. Room for `entries` SQEs is made first, so that the chain is submitted as
+        one. Nothing of it may be submitted inside: wait after the block.
+        """
+        self._check_usable()
+        if self._link_flag:
+            raise OutOfOrderError("chains do not nest: end this one first")
+        if entries > self.sq.entries:
+            raise OutOfOrderError(f"a chain of {entries} does not fit a submission queue of {self.sq.entries}")
+        if self.sq.space_left < entries:
+            self._make_room(entries)
+        start = self.sq.tail
+        try:
+            try:
+                self._link_flag = _IO_LINK
+                yield
+            finally:
+                self._end_chain(start)
+        except BaseException:
+            self._end_chain(start)  # once more, for an interrupt that came before it was done
+            raise
+        queued = self.sq.tail - start
+        if queued > entries:
+            raise OutOfOrderError(f"{queued} operations were queued in a chain of {entries}: say so when making it")
+
+    def _end_chain(self, start: int) -> None:
+        self._link_flag = 0
+        if self.sq.tail > start and self.sq.unpublished:
+            self.sq.unlink_last()
+
+    def repeat(self, operation: Stream[Any]) -> Stream[Any]:
+        """Queue a stream's request once more."""
+        self._check_usable()
+        kind, prep, args, keep, callback, sqe_flags, fields = operation.request
+        file = keep[0] if isinstance(keep, tuple) else keep
+        if hasattr(file, "fileno") and fd_of(file)[0] != args[0]:
+            raise OutOfOrderError(f"the file of this {operation.name} has another fd now: queue it anew")
+        repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, **fields)
+        return repeated
+
+    def cancel(self, operation: Operation[Any]) -> Operation[Any]:
+        """Queue the request that cancels an operation. Its own completion (0, ENOENT, EALREADY) is of no interest."""
+        self._check_usable()
+        if self._link_flag:
+            raise OutOfOrderError("a cancel cannot be part of a chain: end the chain first")
+        return self._queue(Operation, self.sq.prep_cancel, (operation.token, 0))

@@ -1,0 +1,242 @@
+"""Resolving completions: which operation each belongs to, what became of it, and its callback.
+
+May import everything below ring, and `entering`. Waits only as a raw request's owner asks it to.
+
+Every step may be interrupted, and is then taken again: the completions are safe in `_reaped`
+before their slots are given back, and leave it in the same store that adds what came of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from .. import abi
+from ..cq import Cqe as RawCqe
+from ..errors import NestedWaitError, RawuringError
+from ..inflight import OWNED, Operation, Stream
+from .entering import ENTER_CALL, NR_ENTER, Entering
+
+_F_MORE: Final = int(abi.CqeFlag.MORE)
+_U32: Final = 0xFFFF_FFFF
+
+_get_ident = threading.get_ident
+
+
+class _Batch:
+    """CQEs that were copied out of the CQ and are not resolved yet."""
+
+    __slots__ = ("first", "head", "cqes", "operations")
+
+    def __init__(self, first: int, head: int, cqes: list[RawCqe]) -> None:
+        self.first = first  # the head of the CQ before the batch: what counts its CQEs
+        self.head = head  # and after it, for when the batch is safe here
+        self.cqes = cqes
+        self.operations: list[Operation[Any] | None] | None = None
+
+
+Event = tuple[Operation[Any], int, int]
+
+
+class _Reaped(NamedTuple):
+    """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
+
+    batch: _Batch | None  # being resolved
+    raw: list[list[RawCqe]]  # of the raw layer: one list or none, until `completions()` hands it out
+    events: deque[Event]  # completions whose callbacks have not run yet
+
+
+NOTHING: Final = _Reaped(None, [], deque())
+
+
+class Resolving(Entering):
+    """A ring that knows what is in flight, and resolves completions."""
+
+    __slots__ = ("_inflight", "_resolved", "_reaped", "_busy", "_calling")
+
+    _inflight: dict[int, Operation[Any]]
+    _resolved: int  # operations that had their final completion
+    _reaped: _Reaped
+    _busy: bool  # resolving a batch
+    _calling: bool  # running callbacks
+
+    @property
+    def in_flight(self) -> int:
+        """How many owned operations have no final completion yet."""
+        return len(self._inflight)
+
+    def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
+        """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
+
+        With `nr` 0 it waits for nothing and has the kernel post what it holds back. More than
+        the CQ holds is never waited for. When `timeout_ns` nanoseconds have passed it returns
+        all the same: what is there is in `completions()`. Python signal handlers run while it
+        waits, and it goes on waiting unless they raise.
+
+        A signal that arrives between the interpreter's last check and the system call is
+        handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
+        that a read on this ring is armed on.
+        """
+        if timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped.raw:
+            self._check_usable()
+            if nr < 0:
+                raise RawuringError(f"no fewer than 0 completions can be waited for: {nr}")
+            if self._reaped.raw:
+                nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
+            return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
+        sq, cq = self.sq, self.cq
+        pending = sq.flush()
+        taken: int = ENTER_CALL(NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
+        if taken == pending:
+            sq.all_consumed()
+            if (cq._tail_cell[0] - cq._head) & _U32 >= nr:
+                return taken
+        return self._complete_enter(None if taken < 0 else taken, nr, None)
+
+    def completions(self) -> list[RawCqe]:
+        """Take the completions of raw requests: (user_data, res, cqe_flags), in CQ order, all that are there.
+
+        Completions of owned operations are resolved and their callbacks called on the way.
+        Nothing is submitted and nothing waited for.
+        """
+        if not self._inflight and (self._reaped is NOTHING or self._nothing_reaped()):
+            # Nothing of the owned layer is in flight: every CQE is the caller's.
+            return self.cq.drain()
+        self._check_usable()
+        self._reap()
+        self._run_callbacks()
+        # Taken and handed over in one line: no interrupt comes in between, and loses them.
+        return self._reaped.raw.pop() if self._reaped.raw else []
+
+    def _reap(self) -> None:
+        """Take what is in the CQ and resolve it.
+
+        Every step may be interrupted and is then taken again: the batch is in `_reaped` before
+        its slots are given back, and leaves it in the same store that adds what came of it.
+        """
+        if self._busy:
+            return  # a finalizer that runs while a batch is resolved
+        try:
+            try:
+                self._busy = True
+                self._resolve()
+            finally:
+                self._busy = False
+        except BaseException:
+            self._busy = False  # once more, for an interrupt that came before that line
+            raise
+
+    def _resolve(self) -> None:
+        reaped = self._reaped
+        batch = reaped.batch
+        if batch is None:
+            first = self.cq.head
+            cqes, head = self.cq.peek()
+            if head == first:
+                return
+            batch = _Batch(first, head, cqes)
+            self._commit(batch, reaped.raw, reaped.events)
+        self.cq.advance_to(batch.head)
+        inflight, cqes = self._inflight, batch.cqes
+        get = inflight.get
+        kept: list[Operation[Any]] = []
+        special = False
+        for cqe in cqes:
+            operation = get(cqe[0])
+            if operation is None or operation.special or cqe[2] & _F_MORE:
+                special = True
+                continue
+            operation.cqe = cqe
+            if operation._keep is not None:
+                kept.append(operation)
+        if special:
+            self._resolve_special(batch, kept, reaped)
+        else:
+            if len(cqes) == len(inflight):
+                inflight.clear()
+            else:
+                for user_data, _, _ in cqes:
+                    inflight.pop(user_data, None)
+            self._commit(None, reaped.raw, reaped.events)
+            self._resolved += len(cqes)
+        # Dropping what was kept alive may run finalizers, which are other people's code.
+        for operation in kept:
+            operation.settle()
+
+    def _resolve_special(self, batch: _Batch, kept: list[Operation[Any]], reaped: _Reaped) -> None:
+        """Streams, callbacks and requests of the raw layer: what makes a batch more than outcomes."""
+        inflight = self._inflight
+        if batch.operations is None:
+            # Looked up once and for all, since the table forgets them below.
+            batch.operations = [inflight.get(user_data) for user_data, _, _ in batch.cqes]
+        events: list[Event] = []
+        raw: list[RawCqe] = []
+        for position, (cqe, operation) in enumerate(zip(batch.cqes, batch.operations), batch.first):
+            user_data, res, cqe_flags = cqe
+            if operation is None:
+                if user_data < OWNED:
+                    raw.append(cqe)
+                continue
+            if isinstance(operation, Stream):
+                operation.add((res, cqe_flags), position)
+            if operation.callback is not None:
+                events.append((operation, res, cqe_flags))
+            if not cqe_flags & _F_MORE:
+                operation.cqe = cqe
+                inflight.pop(user_data, None)
+                kept.append(operation)
+        self._commit(
+            None,
+            [sum(reaped.raw, []) + raw] if raw else reaped.raw,
+            deque([*reaped.events, *events]) if events else reaped.events,
+        )
+        self._resolved += sum(1 for user_data, _, cqe_flags in batch.cqes if user_data >= OWNED and not cqe_flags & _F_MORE)
+
+    def _commit(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
+        self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else NOTHING
+
+    def _nothing_reaped(self) -> bool:
+        self._commit(*self._reaped)
+        return self._reaped is NOTHING
+
+    def _run_callbacks(self) -> None:
+        if not self._reaped.events or self._calling:
+            return
+        try:
+            try:
+                self._calling = True
+                # Looked up anew each time: a callback may call completions(), which adds to them.
+                while self._reaped.events:
+                    self._call(self._reaped.events)
+            finally:
+                self._calling = False
+        except BaseException:
+            self._calling = False  # once more, for an interrupt that came before that line
+            raise
+
+    def _call(self, events: deque[Event]) -> None:
+        operation, res, cqe_flags = event = events[0]
+        callback = operation.callback
+        assert callback is not None
+        started = False
+        try:
+            operation.claim()
+            events.popleft()
+            # In one line: no interrupt comes in between, and has it called twice or never.
+            started = True; callback(operation, res, cqe_flags)  # fmt: skip
+        except BaseException:
+            if not started:
+                operation.unclaim()
+                if not events or events[0] is not event:
+                    events.appendleft(event)
+            raise
+
+    def _check_can_wait(self, what: str) -> None:
+        if self._calling or self._busy:
+            raise NestedWaitError(
+                f"{what}() inside a callback would wait for the loop that called it: queue the operation with a "
+                "callback of its own"
+            )
+        self._check_usable()
