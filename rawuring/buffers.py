@@ -204,7 +204,7 @@ class BufferGroup:
     group is empty, receives end with ENOBUFS.
     """
 
-    __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_returned", "_open", "__weakref__")
+    __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_returned", "_coming", "_open", "__weakref__")
 
     def __init__(self, bgid: int, count: int, nbytes: int) -> None:
         self._open = False
@@ -220,6 +220,8 @@ class BufferGroup:
         self.addr = _addressof(self._keep)
         # Buffers to give back at the next chance. Finalizers of any thread add to it.
         self._returned: deque[int] = deque()
+        # (the tail of a buffer ring, buffers to put behind it): replaced as a whole when the kernel has them.
+        self._coming: tuple[int, list[int]] = (0, [])
 
     def addr_of(self, bid: int) -> int:
         """The address of buffer `bid`."""
@@ -249,7 +251,8 @@ class BufferGroup:
 
     def take(self, res: int, cqe_flags: int) -> bytes:
         """A copy of the data of one completion; the buffer is given back."""
-        with Loan(self, res, cqe_flags) as view:
+        loan = Loan(self, res, cqe_flags)
+        with loan as view:
             return bytes(view)
 
     def copy(self, res: int, cqe_flags: int) -> bytes:
@@ -271,6 +274,11 @@ class BufferGroup:
             # In one line: whatever interrupts, no buffer goes back twice.
             self._returned.append(held.pop())
 
+    @property
+    def owes(self) -> bool:
+        """Is there anything for `reclaim` to do?"""
+        return bool(self._returned or self._coming[1])
+
     def reclaim(self) -> None:
         """Give back what was dropped. In the ring's thread."""
         raise NotImplementedError
@@ -287,8 +295,7 @@ class Loan:
     __slots__ = ("_pool", "_held", "_view")
 
     def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
-        self._pool = pool
-        self._held = pool.held(cqe_flags)
+        self._pool, self._held = pool, pool.held(cqe_flags)
         self._view = pool.view(self._held[0], max(res, 0)) if self._held else memoryview(b"")
 
     def __enter__(self) -> memoryview:
@@ -313,7 +320,7 @@ class BufferRing(BufferGroup):
     Since      Linux 5.19           Man   io_uring_setup_buf_ring(3), io_uring_provided_buffers(7)
     """
 
-    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_coming", "_mask", "_order")
+    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_mask", "_order")
 
     def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
         if count < 1 or count > abi.MAX_PBUF_RING_ENTRIES or count & (count - 1):
@@ -324,8 +331,6 @@ class BufferRing(BufferGroup):
         self._entries = memoryview(self._entries_memory)
         self._entries_keep = _c_char.from_buffer(self._entries_memory)
         self._tail_word = Word16(self._entries, _TAIL_OFFSET)
-        # (the tail, buffers to put behind it): replaced as a whole when the kernel has them.
-        self._coming: tuple[int, list[int]] = (0, [])
         self._mask = count - 1
         # The bid that each entry names now: in steady state buffers come back in the order they
         # went out, so that the entry is already right.

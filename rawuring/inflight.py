@@ -80,6 +80,7 @@ class Operation(Generic[Value]):
         TimeoutError raised, unless it completed all the same.
         """
         res = (self.cqe or self._ring.wait_for(self, timeout_ns))[1]
+        self._keep = None  # it is, unless an interrupt came before
         if res < 0:
             raise self.error(res)
         return res  # type: ignore[return-value]
@@ -155,8 +156,8 @@ class FdOperation(ValueOperation[int]):
         return outcome
 
     def _value(self, res: int, cqe_flags: int) -> int:
-        self._taken = True
-        return res
+        # In one line: an interrupt comes before, and the fd is closed with the operation, or after.
+        self._taken = True; return res  # fmt: skip
 
     def claim(self) -> None:
         self._taken = True

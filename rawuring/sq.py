@@ -143,7 +143,12 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
 
     def holds(self, user_data: int) -> bool:
         """Is there an SQE with this user_data, consumed or not, that no later one was written over?"""
-        return self._closed is None and user_data in self._sqes.cast("Q")[_USER_DATA_OFFSET // 8 :: self._stride // 8]
+        if self._closed is not None:
+            return False
+        seen = self._sqes.cast("Q")[_USER_DATA_OFFSET // 8 :: self._stride // 8].tolist()
+        if self._at != self._limit:
+            del seen[self._at // self._stride]  # the next slot, which an encoder may not have finished
+        return user_data in seen
 
     def discard(self) -> list[int]:
         """Take back what was written and not published. Returns the user_data of each SQE."""

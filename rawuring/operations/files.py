@@ -48,8 +48,7 @@ class FixedOperation(ValueOperation[Fixed]):
 
     def _value(self, res: int, cqe_flags: int) -> Fixed:
         fixed = self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
-        self._taken = True
-        return fixed
+        self._taken = True; return fixed  # fmt: skip
 
     def __del__(self) -> None:
         cqe = getattr(self, "cqe", None)

@@ -144,19 +144,19 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
             self._own()
             self._memory = MappedRing(self._fd, answer)
             self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll)
-            self.cq = CompletionQueue(self._memory, self.setup_flags)
             self._sq_start = self.sq.tail
+            self.cq = CompletionQueue(self._memory, self.setup_flags)
             self._enter_fd, self._enter_flags = self._fd, 0
             self._getevents = GETEVENTS
             self._prepare_timeouts()
             self._closed = None
             if register_ring_fd:
                 self._register_ring_fd()
+            rings.add(self)
         except BaseException:
             self._closed = None
             self.close()
             raise
-        rings.add(self)
 
     def supports(self, op: abi.Op) -> bool:
         """Does this kernel have the operation? The kernel is asked, once."""

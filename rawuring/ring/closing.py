@@ -115,7 +115,7 @@ class Closing(Looping):
 
     def _raw_used(self) -> bool:
         """Were there more requests than those of the owned layer?"""
-        return hasattr(self, "sq") and self.sq.tail - self._sq_start > self._resolved + len(self._inflight)
+        return hasattr(self, "cq") and self.sq.tail - self._sq_start > self._resolved + len(self._inflight)
 
     def _tear_down(self) -> None:
         """Give everything back. Whatever interrupts it, it can be done again from the start."""
@@ -126,7 +126,7 @@ class Closing(Looping):
             if self._inflight or self._groups or pins:
                 # Kept from now on, until the kernel is known to be done.
                 _kept[self._number] = (self._inflight, self._groups, pins)
-        if self._number in _kept and not self._watch:
+        if self._number in _kept and self._fd >= 0:
             self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
         if self._watch and _hung_up(self._watch[0]):
@@ -147,20 +147,18 @@ class Closing(Looping):
 
     def _watch_kernel(self) -> None:
         """Have `_watch` hang up when the kernel has let go of the ring: a pipe's reader, whose writer the ring holds."""
-        pipe: list[int] = []
+        while self._watch:  # of an attempt that was interrupted
+            os.close(self._watch.pop())
+        self._watch += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            pipe += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                register.unregister_files(self._fd)
-            except OSError:
-                pass  # there was no table
-            register.files(self._fd, pipe[1:])
-            self._watch.append(pipe.pop(0))
+            register.unregister_files(self._fd)
         except OSError:
-            pass  # in another thread, for instance
-        finally:
-            while pipe:
-                os.close(pipe.pop())
+            pass  # there was no table
+        try:
+            register.files(self._fd, self._watch[1:])
+        except OSError:
+            os.close(self._watch.pop(0))  # in another thread, for instance: it would never hang up
+        os.close(self._watch.pop())
 
     def _close_fd(self, reason: RingClosedError) -> None:
         self._closed = reason

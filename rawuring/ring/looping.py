@@ -92,7 +92,7 @@ class Looping(Queueing):
         """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
-        drained = self.cq.head
+        drained = self.cq.head if self._reaped.batch is None else -1
         if self._reaped.events:
             self._run_callbacks()
             return True
@@ -116,7 +116,7 @@ class Looping(Queueing):
     def _reclaim(self) -> None:
         """Give back what completions brought and nobody took."""
         for group in self._groups.values():
-            if group._returned:
+            if group.owes:
                 group.reclaim()
         if self._file_table is not None and self._file_table._dropped:
             self._file_table.reclaim()
