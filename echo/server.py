@@ -15,7 +15,7 @@ from typing import Any
 from echo.modes import check_name, choose, table
 from echo.modes.base import ACCEPT, KEY_STEP, KIND, SIGNAL, UNHEEDED, Cqe, RingConnection, shut_down
 from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Service, Signals
-from rawuring import RawuringError, Ring, RingSetupError, abi
+from rawuring import RawuringError, Ring, abi
 
 SQ_ENTRIES = 1024
 CQ_ENTRIES = 4096
@@ -30,11 +30,10 @@ CLOEXEC = int(socket.SOCK_CLOEXEC)
 def make_ring(sqpoll: bool = False) -> Ring:
     """The ring of a server, or one line that says why there is none."""
     try:
-        return Ring(
-            SQ_ENTRIES, abi.Setup.SQPOLL if sqpoll else 0, cq_entries=CQ_ENTRIES, register_ring_fd=True,
-        )  # fmt: skip
-    except RingSetupError as error:
-        raise EchoError(f"{error} Or use --backend epoll.") from None
+        setup_flags = abi.Setup.SQPOLL if sqpoll else 0
+        return Ring(SQ_ENTRIES, setup_flags, cq_entries=CQ_ENTRIES, register_ring_fd=True)
+    except RawuringError as error:
+        raise EchoError(f"{error} Or {'leave --sqpoll out' if sqpoll else 'use --backend epoll'}.") from None
 
 
 def describe_modes() -> str:
@@ -69,8 +68,7 @@ class RingServer(Service[RingConnection]):
         self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
         self._sqpoll = options.sqpoll
         self._part = self.ring.entries // SQES_PER_CQE
-        self.most = 0 if self._sqpoll else self._part
-        """Up to so many completions of a turn need not be taken in parts: all that they make us queue fits."""
+        self.part = 0 if self._sqpoll else self._part
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and options.max_connections is None
         self._nenters = self._ncompletions = 0
@@ -93,9 +91,12 @@ class RingServer(Service[RingConnection]):
         mode, ring = self.mode, self.ring
         submit_and_wait, take = ring.submit_and_wait, ring.completions
         while self.state != ENDED:
-            timeout = None if self.alarm is None else self.attend()
             try:
-                submit_and_wait(0 if mode.hurry else 1, None if timeout is None else int(timeout * 1e9))
+                if self.alarm is None:
+                    submit_and_wait(0 if mode.hurry else 1)
+                else:
+                    timeout = self.attend()
+                    submit_and_wait(0 if mode.hurry else 1, None if timeout is None else int(timeout * 1e9))
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.EAGAIN):  # until completions are taken
                     raise
@@ -109,11 +110,15 @@ class RingServer(Service[RingConnection]):
             self._ncompletions += len(completions)
             yield completions
 
-    def parts(self, completions: list[Cqe]) -> Iterator[list[Cqe]]:
-        """A turn's completions, so many at a time that all they make us queue fits into the submission queue."""
-        for start in range(0, len(completions), self._part):
-            self.make_room(self._part * SQES_PER_CQE)
-            yield completions[start : start + self._part]
+    def in_parts(self, completions: list[Cqe]) -> Iterator[Cqe]:
+        """A turn's completions one by one, with room made now and then for all that they make us queue.
+
+        For turns of more than `part` completions; what fewer bring about fits into the empty submission queue.
+        """
+        for i, completion in enumerate(completions):
+            if i % self._part == 0:
+                self.make_room(min(self._part, len(completions) - i) * SQES_PER_CQE)
+            yield completion
 
     def make_room(self, nsqes: int = SQES_PER_CQE) -> None:
         """Flush the submission queue if so many more do not fit."""
@@ -162,6 +167,8 @@ class RingServer(Service[RingConnection]):
             self.mode.begin(connection)
             if self.state == STOPPING:
                 self.stop_reading(connection)
+            elif self.state != RUNNING:
+                self.abandon(connection)
         if cqe_flags & F_MORE:
             return
         self.accepting = False

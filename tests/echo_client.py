@@ -36,8 +36,8 @@ T = TypeVar("T")
 class EchoProcess:
     """A running `python -m echo`, on a free port unless `port` says otherwise."""
 
-    def __init__(self, *options: str, port: int = 0, descriptors: int | None = None) -> None:
-        command = [sys.executable, "-W", "error", "-m", "echo", str(port), *options]
+    def __init__(self, *options: str, port: int = 0, descriptors: int | None = None, prelude: str = "") -> None:
+        command = [*echo_command(prelude), str(port), *options]
         if descriptors is not None:
             command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors), *command]
         self.process = subprocess.Popen(
@@ -90,9 +90,17 @@ class EchoProcess:
         until(lambda: self.nfds() <= self.fds, f"{self.fds} descriptors at the start of the server")
 
 
-def run_echo(*arguments: str) -> tuple[int, str, str]:
+def echo_command(prelude: str = "") -> list[str]:
+    """`python -m echo`, or the same with a few statements before it."""
+    python = [sys.executable, "-W", "error"]
+    if not prelude:
+        return [*python, "-m", "echo"]
+    return [*python, "-c", f"import sys\n{prelude}\nfrom echo.__main__ import main\nsys.exit(main())"]
+
+
+def run_echo(*arguments: str, prelude: str = "") -> tuple[int, str, str]:
     """Run `python -m echo` to its end: exit status, output, errors."""
-    command = [sys.executable, "-W", "error", "-m", "echo", *arguments]
+    command = [*echo_command(prelude), *arguments]
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG)
     return done.returncode, done.stdout, done.stderr
 

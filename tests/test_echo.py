@@ -99,6 +99,25 @@ def test_a_tiny_pool_of_tiny_buffers_only_slows_down(options: tuple[str, ...]) -
         server.stop()
 
 
+def test_few_buffers_for_many_that_send_and_end_at_once(options: tuple[str, ...]) -> None:
+    with EchoProcess(*options, "--buffers", "2") as server, connections(server.port, 60) as socks:
+        for key, sock in enumerate(socks):
+            echo(sock, message(key, 0, 100))
+        server.process.send_signal(signal.SIGSTOP)
+        for key, sock in enumerate(socks):
+            if key % 3:
+                sock.sendall(message(key, 1, 100))
+            if key % 3 < 2:
+                sock.shutdown(socket.SHUT_WR)
+        server.process.send_signal(signal.SIGCONT)
+        for key, sock in enumerate(socks):
+            if key % 3:
+                expect(sock, message(key, 1, 100))
+            if key % 3 < 2:
+                expect_end(sock)
+        server.stop()
+
+
 # ----------------------------------------------------------------------------------------------------------- endings
 
 
@@ -311,6 +330,17 @@ def test_live_statistics(options: tuple[str, ...]) -> None:
         server.stop()
 
 
+def test_a_reader_of_the_statistics_who_goes_away(options: tuple[str, ...]) -> None:
+    with EchoProcess(*options, "--stats", "0.01") as server, connect(server.port) as sock:
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        for number in range(20):
+            echo(sock, message(0, number, 100))
+            time.sleep(0.005)
+        server.process.stdout = None
+        server.stop()
+
+
 def test_quiet(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--quiet", "--stats", "0.01") as server, connect(server.port) as sock:
         assert server.first_line == f"{server.port}\n"
@@ -328,9 +358,10 @@ def test_quiet(options: tuple[str, ...]) -> None:
         (("0", "--grace", "long"), "'long' is not a number of seconds"),
         (("--stats", "12345"), "12345 is out of range"),
         (("0", "--nonsense"), "--nonsense"),
+        (("0", "--mode", "no-such-mode"), "there is no mode 'no-such-mode': choose one of auto, multishot, "),
         (("0", "--backend", "epoll", "--mode", "multishot"), "--mode belongs to --backend io_uring"),
-        (("0", "--backend", "epoll", "--host", "192.0.2.1"), "192.0.2.1 is not an address of this machine"),
-        (("0", "--backend", "epoll", "--host", "no.such.host.invalid"), "cannot resolve"),
+        (("0", "--host", "192.0.2.1"), "192.0.2.1 is not an address of this machine"),
+        (("0", "--host", "no.such.host.invalid"), "cannot resolve"),
     ],
 )
 def test_bad_usage(arguments: tuple[str, ...], complaint: str) -> None:
@@ -338,3 +369,78 @@ def test_bad_usage(arguments: tuple[str, ...], complaint: str) -> None:
     assert (status, output) == (2, "")
     assert re.fullmatch(r"echo: .*\n", errors)
     assert complaint in errors
+
+
+# ------------------------------------------------------------------------------------------------ the ring underneath
+
+UNUSUAL = {
+    "a ring so small that both queues overflow": "import echo.server as s; s.SQ_ENTRIES, s.CQ_ENTRIES = 8, 16",
+    "sends that are not silent": "import echo.server as s, functools as f; s.Ring = f.partial(s.Ring, wanted_flags=0)",
+    "a kernel thread that submits": "sys.argv.append('--sqpoll')",
+}
+
+
+@pytest.mark.parametrize("mode", ["multishot", "recv-send", "poll-recv-send"])
+@pytest.mark.parametrize("prelude", UNUSUAL.values(), ids=UNUSUAL)
+def test_an_unusual_ring(mode: str, prelude: str) -> None:
+    with EchoProcess("--mode", mode, "--buffers", "16", prelude=prelude) as server:
+        rounds(server.port, 60, 50, 100)
+        rounds(server.port, 2, 3, 300_000)
+        with connect(server.port, receive_nbytes=4096) as slow, connect(server.port) as fast:
+            nbytes = push_until_blocked(slow)
+            stream(fast, 3_000_000)
+            expect_noise(slow, nbytes)
+            reset(slow)
+        server.settle()
+        server.stop()
+
+
+def test_the_first_line_says_why_a_mode_was_chosen() -> None:
+    with EchoProcess() as server:
+        assert re.search(r", mode multishot \(the best that this kernel can do\)\.", server.first_line)
+    with EchoProcess("--mode", "recv-send") as server:
+        assert ", mode recv-send (asked for)." in server.first_line
+
+
+OLD_KERNEL = """
+import rawuring.ring
+from rawuring import UnsupportedError
+def buffer_ring(*_):
+    raise UnsupportedError("a provided-buffer ring", "5.19")
+rawuring.ring.Ring.buffer_ring = buffer_ring
+"""
+
+
+def test_a_kernel_without_multishot() -> None:
+    with EchoProcess(prelude=OLD_KERNEL) as server, connect(server.port) as sock:
+        assert ", mode recv-send (multishot needs Linux 6.0)." in server.first_line
+        echo(sock, NOISE[:1000])
+    status, output, errors = run_echo("0", "--mode", "multishot", prelude=OLD_KERNEL)
+    assert (status, output) == (1, "")
+    assert errors == (
+        "echo: this kernel cannot do the mode multishot (needs Linux 6.0): leave --mode out, or use --backend epoll\n"
+    )
+
+
+NO_IO_URING = """
+sys.path.insert(0, "tests")
+from test_diagnosis import CALLS, EPERM, RET_ERRNO, install_filter
+install_filter(RET_ERRNO | EPERM, CALLS)
+"""
+
+
+def test_where_io_uring_is_blocked() -> None:
+    status, output, errors = run_echo("0", prelude=NO_IO_URING)
+    assert (status, output) == (1, "")
+    assert re.fullmatch(r"echo: .*seccomp.* Or use --backend epoll\.\n", errors)
+    with EchoProcess("--backend", "epoll", prelude=NO_IO_URING) as server, connect(server.port) as sock:
+        echo(sock, b"all the same")
+    status, output, errors = run_echo("--list-modes", prelude=NO_IO_URING)
+    assert (status, errors) == (0, "")
+    assert "seccomp" in output and " yes" not in output
+
+
+def test_list_modes() -> None:
+    status, output, errors = run_echo("--list-modes")
+    assert (status, errors) == (0, "")
+    assert [line.split()[0] for line in output.splitlines()] == ["mode", "multishot", "recv-send", "poll-recv-send"]

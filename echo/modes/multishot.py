@@ -1,6 +1,6 @@
 """The mode in which one receive per connection stays armed and takes its buffers from a pool that all share.
 
-May import `base.py` and the names of rawuring.
+May import `base.py`, `connection.py`, the errors of `service.py` and the names of rawuring.
 
 What was received is sent straight from its pool buffer, by a send that never waits (MSG_DONTWAIT). What the socket
 does not take is copied to the connection's own queue, sent from there by ordinary sends, and the buffer goes back:
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 from echo.connection import LOST
 from echo.modes.base import KIND, RECV, SEND, UNHEEDED, Cqe, Mode, RingConnection, shut_down
-from rawuring import BufferRing, RawuringError, Ring, abi
+from echo.service import EchoError
+from rawuring import BufferRing, RawuringError, Ring, UnsupportedError, abi
 
 if TYPE_CHECKING:
     from echo.server import RingServer
@@ -34,7 +35,6 @@ F_BUFFER = int(abi.CqeFlag.BUFFER)
 F_MORE = int(abi.CqeFlag.MORE)
 SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 POLL_FIRST = int(abi.RecvSend.POLL_FIRST)
-RECV_TO_SEND = SEND - RECV
 
 NOSIGNAL = int(socket.MSG_NOSIGNAL)
 AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -101,20 +101,26 @@ class Multishot(Mode[PooledConnection]):
         super().__init__(server)
         ring, options = self.ring, server.options
         count = 1 << (options.buffers - 1).bit_length()
-        self._pool = ring.buffer_ring(count, options.buffer_nbytes)
+        try:
+            self._pool = ring.buffer_ring(count, options.buffer_nbytes)
+        except (OSError, RawuringError) as error:
+            raise EchoError(f"{count} buffers of {options.buffer_nbytes} bytes: {error}; choose fewer or smaller ones") from None
         self._silent = bool(ring.setup_flags & abi.Setup.DEFER_TASKRUN and ring.features & abi.Feature.CQE_SKIP)
         self._turn = 0
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
         self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
         self._starved: deque[PooledConnection] = deque()  # connections that found no buffer, the first to get one first
+        self._nspare = 0  # buffers that the starved can have
 
     @classmethod
     def missing(cls, ring: Ring) -> str | None:
         """Try it: a multishot receive of one byte."""
         try:
             pool = ring.buffer_ring(1, 64)
+        except UnsupportedError:
+            return f"needs Linux {cls.needs}"
         except (OSError, RawuringError) as error:
-            return f"no ring of provided buffers: {error}"
+            return f"cannot have a ring of buffers: {error}"
         ours, theirs = socket.socketpair()
         with ours, theirs:
             theirs.send(b"x")
@@ -135,48 +141,41 @@ class Multishot(Mode[PooledConnection]):
 
     def run(self) -> None:
         server, pool, connections, prep_send = self.server, self._pool, self.connections, self.ring.sq.prep_send
-        start, size = pool.addr_of(0), pool.nbytes
+        addrs = [pool.addr_of(bid) for bid in range(pool.count)]
         silent = self._silent
         msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
         batch = pool.count // 4
-        turn = 0
+        turn = nechoes = nbytes = 0
         for completions in server.turns():
             self._turn = turn = turn + 1
-            spent: list[int] = []
-            if len(self._lent) >= batch or self._starved:
-                spent, self._lent = self._lent, []
+            spent = self._take_spent() if len(self._lent) >= batch or self._starved else ()
+            later = self._take_later() if self._later else ()
             lend = self._lent.append
-            later, self._later = self._later, []
-            nechoes = nbytes = 0
-            for part in (completions,) if len(completions) <= server.most else server.parts(completions):
-                for user_data, res, cqe_flags in part:
-                    if user_data & KIND != RECV or res <= 0:
-                        self._other(user_data, res, cqe_flags)
-                        continue
-                    connection = connections[user_data - RECV]  # there it stays until its receive has ended
-                    bid = cqe_flags >> BUFFER_SHIFT
-                    if connection.free_from <= turn:
-                        prep_send(
-                            connection.fd, start + bid * size, res, msg_flags,
-                            user_data=user_data + RECV_TO_SEND, sqe_flags=sqe_flags,
-                        )  # fmt: skip
-                        connection.bid = bid
-                        connection.nlent = res
-                        if silent:
-                            connection.free_from = turn + 1
-                            lend(bid)
-                        else:
-                            connection.free_from = NEVER
-                            connection.sending = True
+            for user_data, res, cqe_flags in completions if len(completions) <= server.part else server.in_parts(completions):
+                if user_data & KIND or res <= 0:
+                    self._other(user_data, res, cqe_flags)
+                    continue
+                connection = connections[user_data]  # there it stays until its receive has ended
+                bid = cqe_flags >> BUFFER_SHIFT
+                if connection.free_from <= turn:
+                    prep_send(connection.fd, addrs[bid], res, msg_flags, user_data=user_data + SEND, sqe_flags=sqe_flags)
+                    connection.bid = bid
+                    connection.nlent = res
+                    if silent:
+                        connection.free_from = turn + 1
+                        lend(bid)
                     else:
-                        self._put_behind(connection, bid, res)
-                    nechoes += 1
-                    nbytes += res
-                    if not cqe_flags & F_MORE:
-                        connection.receiving = False
-                        self._settle(connection)
-            server.nechoes += nechoes
-            server.nbytes += nbytes
+                        connection.free_from = NEVER
+                        connection.sending = True
+                else:
+                    self._put_behind(connection, bid, res)
+                nechoes += 1
+                nbytes += res
+                if not cqe_flags & F_MORE:
+                    connection.receiving = False
+                    self._settle(connection)
+            server.nechoes = nechoes
+            server.nbytes = nbytes
             if spent:
                 pool.give_back(spent)
             if later:
@@ -188,6 +187,15 @@ class Multishot(Mode[PooledConnection]):
     def abandon(self, connection: PooledConnection) -> None:
         self._lose(connection)
         self._settle(connection)
+
+    def _take_spent(self) -> list[int]:
+        """The buffers of all silent sends up to the last turn, to be given back when this one is over."""
+        spent, self._lent = self._lent, []
+        return spent
+
+    def _take_later(self) -> list[PooledConnection]:
+        later, self._later = self._later, []
+        return later
 
     # Receiving.
 
@@ -226,24 +234,30 @@ class Multishot(Mode[PooledConnection]):
         if cqe_flags & F_BUFFER:
             self._lent.append(cqe_flags >> BUFFER_SHIFT)
         connection.receiving = bool(cqe_flags & F_MORE)
-        if res == 0:
-            connection.end_of_input()
-        elif res == NO_BUFFER:
+        if res == NO_BUFFER:
             if connection.reading:
                 self._starved.append(connection)
                 return
-        elif res != PAUSED and res not in TRY_AGAIN:
-            self._lose(connection)
+        else:
+            if self._starved:
+                self._nspare += 1  # it may have been fed, and has taken none
+            if res == 0:
+                connection.end_of_input()
+            elif res != PAUSED and res not in TRY_AGAIN:
+                self._lose(connection)
         self._settle(connection)
 
     def _feed(self, nbuffers: int) -> None:
-        """Let as many starved connections receive again as buffers have come back."""
-        while nbuffers and self._starved:
+        """Buffers have come back: let as many of the starved receive again."""
+        self._nspare += nbuffers
+        while self._nspare and self._starved:
             connection = self._starved.popleft()
             if connection.reading and not connection.receiving:
                 self.server.make_room()
                 self._receive(connection)
-                nbuffers -= 1
+                self._nspare -= 1
+        if not self._starved:
+            self._nspare = 0
 
     # Sending.
 

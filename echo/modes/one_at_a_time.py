@@ -38,20 +38,19 @@ class BufferedConnection(RingConnection):
 class Slab:
     """Buffers of one size at fixed addresses, made as they are needed. Pages that were never written take no memory."""
 
-    BATCH = 64
-
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
+        self._batch = max(1, (4 << 20) // nbytes)
         self._free: list[int] = []
         self._memory: list[tuple[mmap.mmap, c_char]] = []
 
     def take(self) -> int:
         """The address of a free buffer, the one last used if there is any."""
         if not self._free:
-            memory = mmap.mmap(-1, self.BATCH * self.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = mmap.mmap(-1, self._batch * self.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             first = c_char.from_buffer(memory)
             self._memory.append((memory, first))
-            self._free.extend(addressof(first) + i * self.nbytes for i in reversed(range(self.BATCH)))
+            self._free.extend(addressof(first) + i * self.nbytes for i in reversed(range(self._batch)))
         return self._free.pop()
 
     def put(self, addr: int) -> None:
@@ -103,28 +102,27 @@ class RecvSend(Mode[BufferedConnection]):
 
     def run(self) -> None:
         server, get = self.server, self.connections.get
+        nechoes = nbytes = 0
         for completions in server.turns():
-            nechoes = nbytes = 0
-            for part in (completions,) if len(completions) <= server.most else server.parts(completions):
-                for user_data, res, cqe_flags in part:
-                    kind = user_data & KIND
-                    connection = get(user_data - kind)
-                    if connection is None:
-                        server.complete(user_data, res, cqe_flags)
-                    elif kind == RECV and res > 0:
-                        connection.start = 0
-                        connection.nleft = res
-                        self.send(connection)
-                        nechoes += 1
-                        nbytes += res
-                    elif kind == SEND and res == connection.nleft:
-                        self.await_input(connection)
-                    elif kind == POLL and res > 0:
-                        self.receive(connection)
-                    else:
-                        self._exception(connection, kind, res)
-            server.nechoes += nechoes
-            server.nbytes += nbytes
+            for user_data, res, cqe_flags in completions if len(completions) <= server.part else server.in_parts(completions):
+                kind = user_data & KIND
+                connection = get(user_data - kind)
+                if connection is None:
+                    server.complete(user_data, res, cqe_flags)
+                elif kind == RECV and res > 0:
+                    connection.start = 0
+                    connection.nleft = res
+                    self.send(connection)
+                    nechoes += 1
+                    nbytes += res
+                elif kind == SEND and res == connection.nleft:
+                    self.await_input(connection)
+                elif kind == POLL and res > 0:
+                    self.receive(connection)
+                else:
+                    self._exception(connection, kind, res)
+            server.nechoes = nechoes
+            server.nbytes = nbytes
 
     def _exception(self, connection: BufferedConnection, kind: int, res: int) -> None:
         """A short send, the end of the input, an error."""
