@@ -602,7 +602,11 @@ class Mixed(Connected):
 class Make(Scenario):
     """A ring that is made, used once and closed. Interrupted while it is made, it may leak its fd."""
 
-    leaks = frozenset({"setup", "_set_up", "_set_up_patiently", "__init__"})
+    leaks = frozenset({"setup", "set_up", "_set_up_patiently", "__init__"})
+    functions = leaks | {
+        "_map", "mmap", "buffer_ring", "register", "pbuf_ring", "_publish", "register_buffers", "buffers", "file_table",
+        "files_sparse", "unregister", "close", "_tear_down", "_close_fd", "_let_go", "_release_tables",
+    }  # fmt: skip
 
     ring: Ring | None = None
 
@@ -666,6 +670,15 @@ def open_fds() -> set[int]:
     return {int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
 
 
+def mappings() -> int:
+    with open("/proc/self/maps") as maps:
+        return maps.read().count("io_uring")
+
+
+UNMAPPING = {"mmap", "munmap", "__init__", "close"}
+"""Functions in which an interrupt may leak a mapping, since the other order could unmap what is not ours."""
+
+
 def run(scenario: type[Scenario], first: int = 1) -> None:
     """Interrupt a scenario at every line in turn."""
     lost: list[object] = []
@@ -679,7 +692,7 @@ def run(scenario: type[Scenario], first: int = 1) -> None:
     sys.unraisablehook = unraisable
     gc.freeze()
     for n in itertools.count(first):
-        before = open_fds()
+        before, mapped = open_fds(), mappings()
         lost.clear()
         made = scenario()
         with Interrupt(n, scenario.functions) as interrupt:
@@ -693,6 +706,8 @@ def run(scenario: type[Scenario], first: int = 1) -> None:
                 raise AssertionError(f"leaked {[os.readlink(f'/proc/self/fd/{fd}') for fd in leaked]}")
             for fd in leaked:
                 os.close(fd)
+            if mappings() > mapped and interrupt.function not in UNMAPPING and not leaked:
+                raise AssertionError("leaked a mapping of a ring")
         except BaseException as error:
             raise AssertionError(f"after an interrupt at line {n}, {interrupt.at}") from error
         if not interrupt.fired:
