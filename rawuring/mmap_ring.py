@@ -140,9 +140,8 @@ class MappedRing(RingMemory):
             raise
 
     def _map(self, fd: int, nbytes: int, offset: int) -> memoryview:
-        mapping = Mapping(fd, nbytes, offset)
-        self._mappings.append(mapping)
-        return mapping.view
+        self._mappings.append(Mapping(fd, nbytes, offset))
+        return self._mappings[-1].view
 
     def close(self) -> None:
         """Release every view, then unmap. A second call does nothing."""

@@ -85,6 +85,9 @@ class Scenario:
     leaks: frozenset[str] = frozenset()
     """Functions in which an interrupt may leak an fd."""
 
+    unmaps = False
+    """Is it to be looked for mappings of a ring that are left?"""
+
     functions: frozenset[str] = frozenset()
     """Where to interrupt: in these alone, where the kernel takes its time and other scenarios cover the rest."""
 
@@ -514,6 +517,7 @@ class TimeOut(Connected):
 class Close(Connected):
     """`close()` with everything in flight, interrupted, and called once more."""
 
+    unmaps = True
     raw = False
 
     def __init__(self) -> None:
@@ -602,6 +606,7 @@ class Mixed(Connected):
 class Make(Scenario):
     """A ring that is made, used once and closed. Interrupted while it is made, it may leak its fd."""
 
+    unmaps = True
     leaks = frozenset({"setup", "set_up", "_set_up_patiently", "__init__"})
     functions = leaks | {
         "_map", "mmap", "buffer_ring", "register", "pbuf_ring", "_publish", "register_buffers", "buffers", "file_table",
