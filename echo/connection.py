@@ -50,7 +50,7 @@ class Connection:
             self.reading = False
 
     def head(self) -> memoryview:
-        """The bytes to send next, at least one while `nqueued`; they stay where they are until `sent` has used them up."""
+        """What to send next, not empty while `nqueued`. The bytes stay where they are until `sent` has used them up."""
         if not self._leaving:
             assert self._filling is not None, "nothing is queued"
             self._leaving = memoryview(self._filling)

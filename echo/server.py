@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -67,8 +68,6 @@ class RingServer(Service[RingConnection]):
         self._next_key = KEY_STEP
         self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
         self._sqpoll = options.sqpoll
-        self._part = self.ring.entries // SQES_PER_CQE
-        self.part = 0 if self._sqpoll else self._part
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and options.max_connections is None
         self._nenters = self._ncompletions = 0
@@ -86,38 +85,56 @@ class RingServer(Service[RingConnection]):
 
     # What a mode uses.
 
-    def turns(self) -> Iterator[list[Cqe]]:
-        """What has completed, turn by turn, until the server has ended. A turn is one enter."""
+    def turns(self) -> Iterator[Iterable[Cqe]]:
+        """What has completed, turn by turn, until the server has ended. A turn is one enter.
+
+        All that a turn makes us queue fits into the submission queue, which the enter has emptied; where it might not,
+        room is made in between.
+        """
         mode, ring = self.mode, self.ring
+        most = 0 if self._sqpoll else ring.entries // SQES_PER_CQE
         submit_and_wait, take = ring.submit_and_wait, ring.completions
+        nenters = ncompletions = 0
         while self.state != ENDED:
+            nenters += 1
             try:
                 if self.alarm is None:
                     submit_and_wait(0 if mode.hurry else 1)
                 else:
+                    self._nenters, self._ncompletions = nenters, ncompletions
                     timeout = self.attend()
                     submit_and_wait(0 if mode.hurry else 1, None if timeout is None else int(timeout * 1e9))
+                completions = take()
             except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.EAGAIN):  # until completions are taken
-                    raise
-            completions = take()
+                completions = self._enter_again(error)
             if len(completions) >= CQ_ENTRIES:
                 # The kernel may hold more back, among them of sends that must not be taken for silent.
                 while ring.cq.overflowed:
                     submit_and_wait(0)
                     completions += take()
-            self._nenters += 1
-            self._ncompletions += len(completions)
-            yield completions
+            ncompletions += len(completions)
+            yield completions if len(completions) <= most else self._in_parts(completions)
+        self._nenters, self._ncompletions = nenters, ncompletions
 
-    def in_parts(self, completions: list[Cqe]) -> Iterator[Cqe]:
-        """A turn's completions one by one, with room made now and then for all that they make us queue.
+    def _enter_again(self, error: OSError) -> list[Cqe]:
+        """The kernel did not take all that was queued: first, completions must be taken, or memory be found."""
+        completions: list[Cqe] = []
+        while error.errno in (errno.EBUSY, errno.EAGAIN):
+            completions += self.ring.completions()
+            time.sleep(0.001)
+            try:
+                self.ring.submit_and_wait(0)
+            except OSError as another:
+                error = another
+            else:
+                return completions + self.ring.completions()
+        raise error
 
-        For turns of more than `part` completions; what fewer bring about fits into the empty submission queue.
-        """
+    def _in_parts(self, completions: list[Cqe]) -> Iterator[Cqe]:
+        part = self.ring.entries // SQES_PER_CQE
         for i, completion in enumerate(completions):
-            if i % self._part == 0:
-                self.make_room(min(self._part, len(completions) - i) * SQES_PER_CQE)
+            if i % part == 0:
+                self.make_room(min(part, len(completions) - i) * SQES_PER_CQE)
             yield completion
 
     def make_room(self, nsqes: int = SQES_PER_CQE) -> None:

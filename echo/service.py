@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Generic, TypeVar
 
 from echo.connection import Connection
@@ -71,7 +71,7 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(f"cannot resolve the address {host!r} ({_reason(error)}): use a numeric one, such as 127.0.0.1") from None
+        raise UsageError(f"cannot resolve {host!r} ({_reason(error)}): use an address such as 127.0.0.1") from None
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
@@ -93,9 +93,14 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
 
 def _explain(error: OSError, host: str, port: int) -> EchoError:
     if error.errno == errno.EADDRINUSE:
-        return EchoError(f"port {port} on {host} is taken: stop what listens there (ss -ltnp shows it), or choose another, 0 for any free one")
+        return EchoError(
+            f"port {port} on {host} is taken: stop what listens there (ss -ltnp shows it), or choose another, "
+            "0 for any free one"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
-        return UsageError(f"{host} is not an address of this machine (ip addr shows them): use 127.0.0.1, or 0.0.0.0 for all of them")
+        return UsageError(
+            f"{host} is not an address of this machine (ip addr shows them): use 127.0.0.1, or 0.0.0.0 for all of them"
+        )
     if error.errno == errno.EACCES:
         return EchoError(f"not allowed to listen on port {port}: ports below 1024 need root, choose a higher one")
     return EchoError(f"cannot listen on {host} port {port}: {_reason(error)}")
@@ -137,7 +142,7 @@ class Signals:
     def __enter__(self) -> Signals:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(self._wakeup_before)

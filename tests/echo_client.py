@@ -218,7 +218,7 @@ def stream(sock: socket.socket, nbytes: int) -> None:
             start = 0
             while data := sock.recv(1 << 18):
                 at = start % len(NOISE)
-                assert data == bytes(expected[at : at + len(data)]), f"other bytes than were sent, within {len(data)} after {start}"
+                assert data == bytes(expected[at : at + len(data)]), f"wrong bytes within {len(data)} after {start}"
                 start += len(data)
             sending.result()
             assert start == nbytes

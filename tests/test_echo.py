@@ -61,7 +61,9 @@ def server(shared: EchoProcess) -> Iterator[EchoProcess]:
 # ---------------------------------------------------------------------------------------- every byte, in order, once
 
 
-@pytest.mark.parametrize(("nconnections", "nmessages", "nbytes"), [(1, 1000, 500), (50, 1000, 50), (200, 1000, 20), (4, 5, 300_000)])
+@pytest.mark.parametrize(
+    ("nconnections", "nmessages", "nbytes"), [(1, 1000, 500), (50, 1000, 50), (200, 1000, 20), (4, 5, 300_000)]
+)
 def test_messages(server: EchoProcess, nconnections: int, nmessages: int, nbytes: int) -> None:
     rounds(server.port, nconnections, nmessages, nbytes)
 
@@ -418,7 +420,7 @@ def test_a_kernel_without_multishot() -> None:
     status, output, errors = run_echo("0", "--mode", "multishot", prelude=OLD_KERNEL)
     assert (status, output) == (1, "")
     assert errors == (
-        "echo: this kernel cannot do the mode multishot (needs Linux 6.0): leave --mode out, or use --backend epoll\n"
+        "echo: mode multishot is not for this kernel (needs Linux 6.0): leave --mode out, or use --backend epoll\n"
     )
 
 

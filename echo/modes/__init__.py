@@ -21,7 +21,8 @@ BEST_FIRST = (Multishot, RecvSend)
 def check_name(name: str) -> None:
     """Refuse a mode that there is not."""
     if name != AUTO and name not in MODES:
-        raise UsageError(f"there is no mode {name!r}: choose one of {AUTO}, {', '.join(MODES)} (--list-modes explains them)")
+        known = ", ".join((AUTO, *MODES))
+        raise UsageError(f"there is no mode {name!r}: choose one of {known} (--list-modes explains them)")
 
 
 def choose(name: str, ring: Ring) -> tuple[type[Mode[Any]], str]:
@@ -30,7 +31,7 @@ def choose(name: str, ring: Ring) -> tuple[type[Mode[Any]], str]:
         mode = MODES[name]
         missing = mode.missing(ring)
         if missing:
-            raise EchoError(f"this kernel cannot do the mode {name} ({missing}): leave --mode out, or use --backend epoll")
+            raise EchoError(f"mode {name} is not for this kernel ({missing}): leave --mode out, or use --backend epoll")
         return mode, "asked for"
     refused: list[str] = []
     for mode in BEST_FIRST:

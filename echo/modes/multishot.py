@@ -71,11 +71,12 @@ class Gathered:
 class PooledConnection(RingConnection):
     """A connection and the pool buffers that it has."""
 
-    __slots__ = ("behind", "bid", "free_from", "gathered", "nlent", "receiving", "sending", "waits")
+    __slots__ = ("behind", "bid", "free_from", "gathered", "nlent", "receiving", "sending", "starved", "waits")
 
     def __init__(self, key: int, fd: int) -> None:
         super().__init__(key, fd)
         self.receiving = False  # the receive is armed
+        self.starved = False  # it found no buffer, and is in the queue for one
         self.sending = False  # a send is in flight that will have a CQE
         self.free_from = 0  # the turn from which on a send can be queued
         self.waits = False  # for the end of the next turn
@@ -104,12 +105,15 @@ class Multishot(Mode[PooledConnection]):
         try:
             self._pool = ring.buffer_ring(count, options.buffer_nbytes)
         except (OSError, RawuringError) as error:
-            raise EchoError(f"{count} buffers of {options.buffer_nbytes} bytes: {error}; choose fewer or smaller ones") from None
+            raise EchoError(
+                f"cannot have {count} buffers of {options.buffer_nbytes} bytes ({error}): "
+                "choose fewer with --buffers, or smaller ones with --buffer-size"
+            ) from None
         self._silent = bool(ring.setup_flags & abi.Setup.DEFER_TASKRUN and ring.features & abi.Feature.CQE_SKIP)
         self._turn = 0
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
         self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
-        self._starved: deque[PooledConnection] = deque()  # connections that found no buffer, the first to get one first
+        self._starved: deque[PooledConnection] = deque()  # first come, first fed
         self._nspare = 0  # buffers that the starved can have
 
     @classmethod
@@ -151,14 +155,16 @@ class Multishot(Mode[PooledConnection]):
             spent = self._take_spent() if len(self._lent) >= batch or self._starved else ()
             later = self._take_later() if self._later else ()
             lend = self._lent.append
-            for user_data, res, cqe_flags in completions if len(completions) <= server.part else server.in_parts(completions):
+            for user_data, res, cqe_flags in completions:
                 if user_data & KIND or res <= 0:
                     self._other(user_data, res, cqe_flags)
                     continue
                 connection = connections[user_data]  # there it stays until its receive has ended
                 bid = cqe_flags >> BUFFER_SHIFT
                 if connection.free_from <= turn:
-                    prep_send(connection.fd, addrs[bid], res, msg_flags, user_data=user_data + SEND, sqe_flags=sqe_flags)
+                    prep_send(
+                        connection.fd, addrs[bid], res, msg_flags, user_data=user_data + SEND, sqe_flags=sqe_flags
+                    )
                     connection.bid = bid
                     connection.nlent = res
                     if silent:
@@ -236,6 +242,7 @@ class Multishot(Mode[PooledConnection]):
         connection.receiving = bool(cqe_flags & F_MORE)
         if res == NO_BUFFER:
             if connection.reading:
+                connection.starved = True
                 self._starved.append(connection)
                 return
         else:
@@ -252,6 +259,7 @@ class Multishot(Mode[PooledConnection]):
         self._nspare += nbuffers
         while self._nspare and self._starved:
             connection = self._starved.popleft()
+            connection.starved = False
             if connection.reading and not connection.receiving:
                 self.server.make_room()
                 self._receive(connection)
@@ -267,17 +275,14 @@ class Multishot(Mode[PooledConnection]):
         msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
         user_data = connection.key + SEND
         if len(lent) == 1:
-            (bid, nbytes), = lent
-            self.ring.sq.prep_send(
-                connection.fd, self._pool.addr_of(bid), nbytes, msg_flags, user_data=user_data, sqe_flags=sqe_flags
-            )
+            ((bid, nbytes),) = lent
+            addr = self._pool.addr_of(bid)
+            self.ring.sq.prep_send(connection.fd, addr, nbytes, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.bid = bid
             connection.nlent = nbytes
         else:
             gathered = connection.gathered = Gathered(self._pool, lent)
-            self.ring.sq.prep_sendmsg(
-                connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags
-            )
+            self.ring.sq.prep_sendmsg(connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.nlent = sum(nbytes for _, nbytes in lent)
         if silent:
             self._lent.extend(bid for bid, _ in lent)
@@ -335,7 +340,8 @@ class Multishot(Mode[PooledConnection]):
         connection.gathered = None
         if not connection.sending and connection.state != LOST:
             if connection.behind:
-                lent, connection.behind = connection.behind, NONE_BEHIND
+                lent = connection.behind[: abi.MAX_IOVECS]
+                connection.behind = connection.behind[abi.MAX_IOVECS :] or NONE_BEHIND
                 self._send_from_pool(connection, lent)
             else:
                 connection.free_from = self._turn
@@ -346,7 +352,7 @@ class Multishot(Mode[PooledConnection]):
     def _settle(self, connection: PooledConnection) -> None:
         """Arm the receive if it should be, or close the connection if nothing is in flight any more."""
         if not connection.finished():
-            if connection.reading and not connection.receiving:
+            if connection.reading and not connection.receiving and not connection.starved:
                 self._receive(connection)
         elif connection.sending or connection.receiving:
             pass  # their completions bring us here again

@@ -104,7 +104,7 @@ class RecvSend(Mode[BufferedConnection]):
         server, get = self.server, self.connections.get
         nechoes = nbytes = 0
         for completions in server.turns():
-            for user_data, res, cqe_flags in completions if len(completions) <= server.part else server.in_parts(completions):
+            for user_data, res, cqe_flags in completions:
                 kind = user_data & KIND
                 connection = get(user_data - kind)
                 if connection is None:
