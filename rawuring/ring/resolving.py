@@ -79,7 +79,7 @@ class Resolving(Entering):
         handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
         that a read on this ring is armed on.
         """
-        if timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped.raw:
+        if timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped is not NOTHING:
             self._check_usable()
             if nr < 0:
                 raise RawuringError(f"no fewer than 0 completions can be waited for: {nr}")
@@ -90,7 +90,7 @@ class Resolving(Entering):
         pending = sq.flush()
         taken: int = ENTER_CALL(NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
         if taken == pending:
-            sq.all_consumed()
+            sq._consumed = sq._published
             if (cq._tail_cell[0] - cq._head) & _U32 >= nr:
                 return taken
         return self._complete_enter(None if taken < 0 else taken, nr, None)
