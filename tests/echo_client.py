@@ -28,6 +28,7 @@ HANG = 20
 NOISE = random.Random(1).randbytes(1 << 20)
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 # ---------------------------------------------------------------------------------------------------------- the server
@@ -180,11 +181,10 @@ def echo(sock: socket.socket, data: bytes) -> None:
     expect(sock, data)
 
 
-def in_threads(function: Callable[[T], object], arguments: Iterable[T], nthreads: int) -> None:
-    """Call the function with each argument; the first exception of any of them is ours."""
+def in_threads(function: Callable[[T], R], arguments: Iterable[T], nthreads: int) -> list[R]:
+    """Call the function with each argument: all results, or the first exception."""
     with ThreadPoolExecutor(nthreads) as executor:
-        for _ in executor.map(function, arguments):
-            pass
+        return list(executor.map(function, arguments))
 
 
 def rounds(port: int, nconnections: int, nmessages: int, nbytes: int, *, nthreads: int = 2) -> None:
@@ -223,7 +223,8 @@ def stream(sock: socket.socket, nbytes: int) -> None:
             sending.result()
             assert start == nbytes
         except BaseException:
-            sock.shutdown(socket.SHUT_RDWR)  # for the sender, who may be blocked
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # for the sender, who may be blocked
             raise
 
 

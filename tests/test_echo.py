@@ -376,24 +376,45 @@ def test_bad_usage(arguments: tuple[str, ...], complaint: str) -> None:
 # ------------------------------------------------------------------------------------------------ the ring underneath
 
 UNUSUAL = {
-    "a ring so small that both queues overflow": "import echo.server as s; s.SQ_ENTRIES, s.CQ_ENTRIES = 8, 16",
+    "a tiny ring": "import echo.server as s; s.SQ_ENTRIES, s.CQ_ENTRIES = 8, 16",
     "sends that are not silent": "import echo.server as s, functools as f; s.Ring = f.partial(s.Ring, wanted_flags=0)",
     "a kernel thread that submits": "sys.argv.append('--sqpoll')",
 }
+AUDIT = "sys.path.insert(0, 'tests'); import echo_audit"
 
 
-@pytest.mark.parametrize("mode", ["multishot", "recv-send", "poll-recv-send"])
-@pytest.mark.parametrize("prelude", UNUSUAL.values(), ids=UNUSUAL)
-def test_an_unusual_ring(mode: str, prelude: str) -> None:
-    with EchoProcess("--mode", mode, "--buffers", "16", prelude=prelude) as server:
-        rounds(server.port, 60, 50, 100)
-        rounds(server.port, 2, 3, 300_000)
-        with connect(server.port, receive_nbytes=4096) as slow, connect(server.port) as fast:
-            nbytes = push_until_blocked(slow)
-            stream(fast, 3_000_000)
-            expect_noise(slow, nbytes)
-            reset(slow)
-        server.settle()
+def every_manner(server: EchoProcess) -> None:
+    """Much, in little time, of what a server can meet; with few and small buffers."""
+    rounds(server.port, 60, 30, 100)
+    rounds(server.port, 2, 3, 100_000)
+    with connect(server.port, receive_nbytes=4096) as slow, connect(server.port) as fast:
+        nbytes = push_until_blocked(slow)
+        stream(fast, 2_000_000)
+        expect_noise(slow, nbytes)
+        push_until_blocked(slow)
+        for number in range(10):
+            sock = connect(server.port)
+            server.process.send_signal(signal.SIGSTOP)
+            sock.sendall(NOISE[: 1000 * number])
+            reset(sock)
+            server.process.send_signal(signal.SIGCONT)
+        reset(slow)
+    server.settle()
+
+
+@pytest.mark.parametrize("mode", ["recv-send", "poll-recv-send"])
+@pytest.mark.parametrize("unusual", ["a tiny ring", "a kernel thread that submits"])
+def test_an_unusual_ring(mode: str, unusual: str) -> None:
+    with EchoProcess("--mode", mode, "--buffer-size", "4000", prelude=UNUSUAL[unusual]) as server:
+        every_manner(server)
+        server.stop()
+
+
+@pytest.mark.parametrize("prelude", ["", *UNUSUAL.values()], ids=["an ordinary ring", *UNUSUAL])
+def test_no_buffer_is_lost_or_given_back_twice(prelude: str) -> None:
+    options = ("--mode", "multishot", "--buffers", "8", "--buffer-size", "1000")
+    with EchoProcess(*options, prelude=f"{AUDIT}\n{prelude}") as server:
+        every_manner(server)
         server.stop()
 
 
