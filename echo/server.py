@@ -11,10 +11,9 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import addressof, c_char
-from typing import Any
 
 from echo.modes import check_name, choose, table
-from echo.modes.base import ACCEPT, KEY_STEP, KIND, SIGNAL, UNHEEDED, Cqe, RingConnection, shut_down
+from echo.modes.base import ACCEPT, KEY_STEP, SIGNAL, UNHEEDED, Cqe, RingConnection, shut_down
 from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Service, Signals
 from rawuring import RawuringError, Ring, abi
 
@@ -61,6 +60,8 @@ class RingServer(Service[RingConnection]):
             self.ring.close()
             raise
         self.about = f"mode {mode.name} ({why})"
+        for sock in listener, signals.reader:
+            sock.setblocking(True)  # a request on them waits; before Linux 5.19 it would not if they did not block
         self._listener_fd = listener.fileno()
         self._signals_fd = signals.reader.fileno()
         self._signums = bytearray(64)
@@ -149,9 +150,9 @@ class RingServer(Service[RingConnection]):
         if user_data == ACCEPT:
             self._accepted(res, cqe_flags)
         elif user_data == SIGNAL:
+            signums = bytes(self._signums[: max(res, 0)])
             self._await_signal()
-            if res > 0:
-                self.signalled(bytes(self._signums[:res]))
+            self.signalled(signums)
 
     def retire(self, connection: RingConnection) -> None:
         """Close a connection that has nothing in flight."""

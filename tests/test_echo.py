@@ -234,6 +234,18 @@ def test_64_descriptors_and_200_clients(options: tuple[str, ...]) -> None:
         assert re.search(r"\b4\d\d connections", server.stop())
 
 
+def test_the_soft_limit_of_descriptors_is_raised() -> None:
+    soft_limit = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (20, 100))"
+    with EchoProcess("--backend", "epoll", prelude=soft_limit) as server:
+        rounds(server.port, 50, 2, 10)
+        with connections(server.port, 50) as socks:
+            for sock in socks:
+                sock.sendall(b"hello")
+            for sock in socks:
+                expect(sock, b"hello")
+        server.stop()
+
+
 def test_no_more_connections_than_wanted(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--max-connections", "5", "--backlog", "50") as server:
         serve_in_waves(server.port, 30, 5)
@@ -379,6 +391,15 @@ UNUSUAL = {
     "a tiny ring": "import echo.server as s; s.SQ_ENTRIES, s.CQ_ENTRIES = 8, 16",
     "sends that are not silent": "import echo.server as s, functools as f; s.Ring = f.partial(s.Ring, wanted_flags=0)",
     "a kernel thread that submits": "sys.argv.append('--sqpoll')",
+    "enters that are refused now and then": """
+import errno, itertools, rawuring
+submit_and_wait, count = rawuring.Ring.submit_and_wait, itertools.count()
+def refuse(*arguments):
+    if next(count) % 5 == 4:
+        raise OSError(errno.EBUSY, "not now")
+    return submit_and_wait(*arguments)
+rawuring.Ring.submit_and_wait = refuse
+""",
 }
 AUDIT = "sys.path.insert(0, 'tests'); import echo_audit"
 
