@@ -16,9 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT / "tools" / "check.py"
 
 
-def python(version: str, path: str = "", implementation: str = "cpython", label: str = "") -> Python:
+def python(
+    version: str, path: str = "", implementation: str = "cpython", label: str = "", prefix: str = ""
+) -> Python:
     minor = int(version.split(".")[1])
-    return Python(path or f"/p/{version}", implementation, version, label or f"3.{minor}", minor, f"/p/{version}")
+    return Python(
+        path or f"/p/{version}", implementation, version, label or f"3.{minor}", minor, prefix or f"/p/{version}"
+    )
 
 
 def fake_python(folder: Path, name: str, answer: str) -> str:
@@ -79,25 +83,27 @@ def test_candidates_come_from_path_then_from_known_folders(tmp_path: Path) -> No
     assert [path for path in found if path.startswith(str(tmp_path))] == [*on_path, in_pyenv]
 
 
-def test_one_group_for_each_minor_version_and_the_running_one_first() -> None:
+def test_one_group_for_each_version_and_the_running_one_first() -> None:
     first = python("3.12.1")
     others = [
         python("3.13.0"),
         python("3.11.7"),
         python("3.12.1", path="/again"),
         python("3.11.2"),
+        python("3.11.2", path="/elsewhere", prefix="/elsewhere"),
         python("3.13.0t", label="3.13t"),
         python("3.9.18"),
         python("3.10.14", implementation="pypy"),
     ]
-    groups = check.group_by_label(first, others)
-    assert {label: [p.version for p in group] for label, group in groups.items()} == {
-        "3.12": ["3.12.1"],
-        "3.11": ["3.11.7", "3.11.2"],
-        "3.13": ["3.13.0"],
-        "3.13t": ["3.13.0t"],
+    groups = check.group_by_version(first, others)
+    assert {version: [p.path for p in group] for version, group in groups.items()} == {
+        "3.12.1": ["/p/3.12.1"],
+        "3.11.7": ["/p/3.11.7"],
+        "3.11.2": ["/p/3.11.2", "/elsewhere"],
+        "3.13.0": ["/p/3.13.0"],
+        "3.13.0t": ["/p/3.13.0t"],
     }
-    assert next(iter(groups)) == "3.12"
+    assert next(iter(groups)) == "3.12.1"
 
 
 def test_requirements_are_those_of_the_test_extra() -> None:
@@ -152,7 +158,7 @@ def test_a_python_without_an_environment_counts_as_not_run(
 
     groups = {"3.90": [python("3.90.1"), python("3.90.0")], "3.91": [python("3.91.1")]}
     monkeypatch.setattr(check, "prepare", prepare)
-    monkeypatch.setattr(check, "find_pythons", lambda first: {first.label: [first], **groups})
+    monkeypatch.setattr(check, "find_pythons", lambda first: {first.version: [first], **groups})
     assert check.main(["--all-pythons"]) == 0
     said = capsys.readouterr().out
     assert "Python 3.91.1 lacks a limb.\nThe tests do NOT run on Python 3.91.1." in said

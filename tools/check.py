@@ -3,7 +3,7 @@
 Makes a virtual environment for the running Python in .venv/, installs pytest and mypy there
 (once: later runs need no network), runs mypy --strict over rawuring, echo, tools and tests,
 the import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
-this machine, one for each minor version. Arguments after -- go to pytest's run of all tests.
+this machine, one for each version. Arguments after -- go to pytest's run of all tests.
 
 Exit status: 0 all passed, 1 something failed, 2 bad usage or something is missing here (one
 sentence says what). With --all-pythons, another Python for which no environment can be made
@@ -71,7 +71,7 @@ class Python(NamedTuple):
     path: str
     implementation: str
     version: str  # 3.13.0, 3.14.0rc2; 3.13.0t is a free-threaded build
-    label: str  # 3.13, 3.13t: one environment and one run each
+    label: str  # 3.13, 3.13t: what its folder of packages is named after
     minor: int
     prefix: str
 
@@ -125,13 +125,13 @@ def candidate_paths(search_path: str, home: str, pyenv: str, prefix: str) -> lis
     return list(paths.values())
 
 
-def group_by_label(first: Python, others: list[Python]) -> dict[str, list[Python]]:
-    """The usable ones by minor version, each interpreter once; `first` comes first, then by age."""
-    groups: dict[str, list[Python]] = {first.label: [first]}
+def group_by_version(first: Python, others: list[Python]) -> dict[str, list[Python]]:
+    """The usable ones by version, each interpreter once; `first` comes first, then by age."""
+    groups: dict[str, list[Python]] = {first.version: [first]}
     for python in sorted(others, key=lambda python: python.minor):
         if python.is_usable:
-            group = groups.setdefault(python.label, [])
-            if all((p.version, p.prefix) != (python.version, python.prefix) for p in group):
+            group = groups.setdefault(python.version, [])
+            if all(p.prefix != python.prefix for p in group):
                 group.append(python)
     return groups
 
@@ -145,7 +145,7 @@ def find_pythons(first: Python) -> dict[str, list[Python]]:
         prefix=first.prefix,
     )
     found = [describe(path) for path in paths]
-    return group_by_label(first, [python for python in found if python is not None])
+    return group_by_version(first, [python for python in found if python is not None])
 
 
 def clean_environment() -> dict[str, str]:
@@ -215,7 +215,7 @@ def make_venv(python: Python, folder: Path) -> list[str]:
 
 def prepare(python: Python, requirements: list[str]) -> str:
     """The interpreter of a virtual environment that has `requirements`; nothing to do if it is there."""
-    folder = VENVS / python.label
+    folder = VENVS / python.version
     inside = str(folder / "bin" / "python")
     stamp = folder / "installed.json"
     identity = f"{python.version} {python.prefix}"
@@ -281,11 +281,11 @@ def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
     if first is None or not first.is_usable:
         raise MissingError(f"check.py runs on CPython, and {sys.executable or 'this interpreter'} is another Python.")
     requirements = test_requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    groups = find_pythons(first) if all_pythons else {first.label: [first]}
+    groups = find_pythons(first) if all_pythons else {first.version: [first]}
     for group in groups.values():
         print(f"Python {group[0].version}: {group[0].path}")
         for other in group[1:]:
-            print(f"    one of each minor version is enough: {other.version}, {other.path}, is left aside")
+            print(f"    one of each version is enough: {other.path} is left aside")
 
     report = Report()
     python = prepare(first, requirements)
@@ -293,8 +293,8 @@ def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
     report.step("layers", [python, "-m", "pytest", "-q", "tests/test_layers.py"])
     # The development mode makes a leaked file or socket a warning, and so a failure.
     report.step(f"tests on {first.version}", [python, "-m", "pytest"] + pytest_arguments, dev_mode=True)
-    for label, group in groups.items():
-        if label == first.label:
+    for version, group in groups.items():
+        if version == first.version:
             continue
         for candidate in group:
             try:

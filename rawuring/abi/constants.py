@@ -72,6 +72,8 @@ class Flag(_Documented, IntFlag):
     """Base of the bit sets, whose members combine with `|`."""
 
     def __new__(cls, value: int, since: str = "", man: str = "", kernel_name: str = "") -> Flag:
+        # What `~` is computed with, which CPython 3.11.0 to 3.11.3 leaves at 0 beside a __new__.
+        cls._all_bits_: int = getattr(cls, "_all_bits_", 0) | (1 << value.bit_length()) - 1
         member = int.__new__(cls, value)
         member._value_ = value
         member.since, member.man, member._kernel_name = since, man, kernel_name

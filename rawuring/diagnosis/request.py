@@ -92,7 +92,7 @@ class _Request:
     def try_all_but(self, left_out: int) -> int:
         """The errno of the ring as asked for, without some of its flags."""
         cq_entries = self.cq_entries or 2 * self.entries
-        return self._try(self.entries, self.setup_flags & ~left_out, cq_entries, self.sq_thread_cpu, self.wq_fd)
+        return self._try(self.entries, self.setup_flags & ~int(left_out), cq_entries, self.sq_thread_cpu, self.wq_fd)
 
     def try_harmless(self, setup_flags: int) -> int:
         """The errno of a small ring with these flags, whose values are not those asked for."""

@@ -126,7 +126,7 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
         refuse_flags(setup_flags | wanted_flags)
         if mask_features & abi.Feature.EXT_ARG:
             # The ring's fd is polled in its stead, and such a ring's wakes no poll. No kernel has only one of them.
-            wanted_flags &= ~_Setup.DEFER_TASKRUN
+            wanted_flags &= ~int(_Setup.DEFER_TASKRUN)
         params = abi.IO_URING_PARAMS.pack(
             cq_entries=cq_entries or 0,
             sq_thread_cpu=sq_thread_cpu or 0,
@@ -138,7 +138,7 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
             self._fds.append(self._fd)
             self._torn_down = False
             self.setup_flags = _Setup(abi.IO_URING_PARAMS.get(answer, "flags"))
-            self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~mask_features)
+            self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~int(mask_features))
             check_ordering(self.setup_flags)
             self._sqpoll = bool(self.setup_flags & _Setup.SQPOLL)
             self._own()

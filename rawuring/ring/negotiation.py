@@ -59,9 +59,9 @@ def _compatible(wanted: int, named: int) -> int:
     """The wanted flags that go together with those that the caller named."""
     for one, other in abi.SETUP_CONFLICTS:
         if named & one:
-            wanted &= ~other
+            wanted &= ~int(other)
         if named & other:
-            wanted &= ~one
+            wanted &= ~int(one)
     return _with_requirements(wanted, named)
 
 
@@ -69,7 +69,7 @@ def _with_requirements(wanted: int, named: int) -> int:
     """The wanted flags less those whose requirements are neither wanted nor named."""
     for flag, any_of in abi.SETUP_REQUIRES.items():
         if wanted & flag and not any((wanted | named) & needed for needed in any_of):
-            wanted &= ~flag
+            wanted &= ~int(flag)
     return wanted
 
 
@@ -88,6 +88,7 @@ def set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[in
     if not 0 <= entries < 1 << 32:
         raise RawuringError(f"a ring has 1 to {abi.MAX_ENTRIES} entries: {entries} cannot be had")
     last: OSError | None = None
+    named, wanted = int(named), int(wanted)
     for optional in _steps(_compatible(wanted & ~named, named)):
         attempt = bytearray(params)
         abi.IO_URING_PARAMS.put(attempt, "flags", named | _with_requirements(optional, named))
