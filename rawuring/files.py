@@ -83,6 +83,11 @@ class FileTable:
         """Note that nobody took what the kernel put into a slot. Safe in a finalizer, in any thread."""
         self._dropped.append(slot)
 
+    @property
+    def owes(self) -> bool:
+        """Is there anything for `reclaim` to do?"""
+        return bool(self._dropped and self._registered)
+
     def reclaim(self) -> None:
         """Empty the slots that `drop` noted. In the ring's thread."""
         while self._dropped and self._registered:

@@ -26,6 +26,7 @@ from typing import Any
 import rawuring
 from rawuring import Operation, Ring, Stream, abi, syscalls
 from rawuring.buffers import BufferGroup
+from rawuring.ring import closing
 
 PACKAGE = str(Path(rawuring.__file__).parent) + os.sep
 HANG_NS = 30 * 10**9
@@ -567,6 +568,35 @@ class CloseSqThread(Close):
     functions = frozenset({"_quiesce", "_take_back", "discard_last", "flush", "needs_wakeup", "_complete_enter"})
 
 
+class Collect(Connected):
+    """A ring that is dropped with requests in flight, unclosed: its finalizer does all that close() would."""
+
+    functions = frozenset({"_tear_down", "_close_fd"})
+
+    def __init__(self) -> None:
+        warnings.simplefilter("ignore", ResourceWarning)
+        super().__init__()
+        self.number = self.ring.fileno()
+        self.seen = [weakref.ref(buffer := Buffer(64))]
+        self.ring.recv(self.ours, buffer)
+        self.ring.submit()
+        self.dropped = [self.ring]
+        del self.ring
+
+    def act(self) -> None:
+        self.dropped.clear()
+        gc.collect()
+
+    def go_on(self, interrupt: Interrupt) -> None:
+        gc.collect()
+        assert not is_ring(self.number), "the ring's fd is still open"
+        assert self.seen[0]() is None or closing._kept, "freed too early"
+        self.theirs.send(b"x")
+        assert self.ours.recv(1) == b"x"
+        self.ours.close()
+        self.theirs.close()
+
+
 def is_ring(fd: int) -> bool:
     try:
         return "io_uring" in os.readlink(f"/proc/self/fd/{fd}")
@@ -665,7 +695,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     for each in (
         Receive, ReceiveWithSqThread, ReceiveAndForget, ReceiveAndForgetWithSqThread, ReceiveMultishot, Iterate,
         Select, ReturnBuffers, Accept, AcceptOnce, AcceptAndWait, OpenInto, Link, ChainInFullQueue, TimeOut, Close,
-        CloseWithRaw, CloseSqThread, Mixed, Make, Messages,
+        CloseWithRaw, CloseSqThread, Collect, Mixed, Make, Messages,
     )
 }  # fmt: skip
 

@@ -691,6 +691,33 @@ def test_connections_whose_callbacks_never_ran_are_closed_with_the_ring(run_chil
     )
 
 
+def test_fds_of_a_message_that_nobody_took_are_closed(run_child: RunChild) -> None:
+    run(
+        run_child,
+        """
+        import array
+        ours, theirs = pair()
+        with Ring(8) as ring:
+            before = open_fds()
+            def send():
+                with open("/dev/null") as file:
+                    socket.send_fds(theirs, [b"x"], [file.fileno()])
+            ring.recvmsg(ours, [bytearray(1)], 64)
+            ring.submit()
+            send()
+            finish(ring)
+            gc.collect()
+            assert open_fds() == before
+            send()
+            op = ring.recvmsg(ours, [bytearray(1)], 64)
+            ((_, _, data),) = op.wait().ancdata
+            del op
+            (fd,) = array.array("i", data)
+            os.close(fd)
+        """,
+    )
+
+
 def test_a_slot_that_nobody_took_is_emptied(run_child: RunChild) -> None:
     run(
         run_child,

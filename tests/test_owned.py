@@ -38,6 +38,7 @@ from rawuring import (
     abi,
     register,
 )
+from rawuring.ring import closing
 from rawuring.operations.sockets import decode_address, encode_address, pack_control, unpack_control
 
 Pair = tuple[socket.socket, socket.socket]
@@ -768,6 +769,37 @@ def test_a_closed_rings_operations_answer_at_once(messages: Pair, listener: sock
         with pytest.raises(RingClosedError, match="closed"):
             use()
     ring.close()
+
+
+def test_a_loan_outlives_the_ring(messages: Pair) -> None:
+    with Ring(8) as ring:
+        pool = ring.buffer_ring(2, 16)
+        messages[1].send(b"data")
+        with pool.lend(*ring.recv_select(messages[0], pool).wait_cqe(HANG_NS)) as view:
+            ring.close()
+            assert bytes(view) == b"data"
+        with pytest.raises(OutOfOrderError, match="closed"):
+            pool.lend(1, int(abi.CqeFlag.BUFFER))
+
+
+def test_a_kernel_that_cannot_cancel_everything_is_asked_one_by_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "_CANCEL_EVERYTHING", 1 << 30)  # EINVAL, as before Linux 5.19
+    ring = Ring(4)
+    ops = [ring.recv(pair[0], bytearray(8)), *(ring.timeout(HOUR_NS) for _ in range(20))]
+    ring.close()
+    assert [op.wait_cqe()[0] for op in ops] == [-errno.ECANCELED] * 21
+
+
+def test_rings_with_a_registered_fd_come_and_go(pair: Pair) -> None:
+    # A thread has 16 places for them.
+    for _ in range(40):
+        with Ring(8, register_ring_fd=True) as ring:
+            ring.recv(pair[0], bytearray(8))
+            assert ring.nop().wait(HANG_NS) == 0
+            with pytest.raises(TimeoutError):
+                ring.recv(pair[0], bytearray(8)).wait(0)
 
 
 def test_waiting_for_what_a_closed_ring_had_in_flight_is_refused(pair: Pair) -> None:

@@ -5,7 +5,8 @@ May import abi, errors, inflight and sq. Never writes an SQE itself.
 The keyword arguments that operations share
     callback     called as callback(operation, res, cqe_flags) after the drain that found the
                  completion, in CQ order; a negative `res` is data
-    sqe_flags    SqeFlag bits: IO_LINK, IO_DRAIN, ASYNC, ...
+    sqe_flags    SqeFlag bits: IO_LINK, IO_DRAIN, ASYNC, ...; not CQE_SKIP_SUCCESS, since an
+                 operation is in flight until its completion
 """
 
 from __future__ import annotations

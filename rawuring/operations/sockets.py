@@ -23,6 +23,7 @@ from ..inflight import (
     Stream,
     ValueOperation,
     Waiter,
+    close_quietly,
 )
 from .base import OwnedOperations
 from .files import FixedOperation, FixedStream
@@ -43,21 +44,38 @@ class Message(NamedTuple):
 
 
 class MessageOperation(ValueOperation[Message]):
-    """A recvmsg in flight. Result: a `Message`."""
+    """A recvmsg in flight. Result: a `Message`. Fds that came with one that nobody took are closed with the operation."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_memory", "_taken")
 
     _memory: tuple[bytearray, bytearray, bytearray]  # msghdr, name, control data: written by the kernel
+    _taken: bool
 
     def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
         super().begin(ring, token, name, keep, callback)
         *_, self._memory = keep
+        self._taken = False
 
     def _value(self, res: int, cqe_flags: int) -> Message:
-        header, name, control = self._memory
+        header, name, _ = self._memory
         got = abi.MSGHDR.unpack(header)
-        ancdata = list(unpack_control(control[: got["msg_controllen"]]))
-        return Message(res, ancdata, got["msg_flags"], decode_address(bytes(name[: got["msg_namelen"]])))
+        message = Message(res, self._ancdata(), got["msg_flags"], decode_address(bytes(name[: got["msg_namelen"]])))
+        self._taken = True; return message  # fmt: skip
+
+    def _ancdata(self) -> list[AncillaryData]:
+        header, _, control = self._memory
+        return list(unpack_control(control[: abi.MSGHDR.get(header, "msg_controllen")]))
+
+    def __del__(self) -> None:
+        cqe = getattr(self, "cqe", None)
+        if cqe is None or cqe[1] < 0 or self._taken or not self._memory[2]:
+            return
+        import socket
+
+        for level, kind, data in self._ancdata():
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                for fd in memoryview(data).cast("i"):
+                    close_quietly(fd)
 
 
 class SocketOperations(OwnedOperations):

@@ -119,13 +119,13 @@ class Closing(Looping):
 
     def _tear_down(self) -> None:
         """Give everything back. Whatever interrupts it, it can be done again from the start."""
-        if hasattr(self, "cq") and self._closed is None:
-            self._reap()  # a last look: completions may have brought fds
         if not self._quiet and self._number not in _kept:
             pins = self._registered_buffers._pins if self._registered_buffers is not None else []
             if self._inflight or self._groups or pins:
                 # Kept from now on, until the kernel is known to be done.
                 _kept[self._number] = (self._inflight, self._groups, pins)
+        if hasattr(self, "cq") and self._closed is None:
+            self._reap()  # a last look: completions may have brought fds
         if self._number in _kept and self._fd >= 0:
             self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
@@ -214,7 +214,14 @@ class Closing(Looping):
                     source=self,
                 )
         finally:
-            self._tear_down()
+            try:
+                self._tear_down()
+            except BaseException:
+                # Python drops an interrupt in a finalizer, and goes on without what it kept from being
+                # done. (One on entry, before the first line, cannot be mended: close your rings.)
+                if not self._torn_down:
+                    self._tear_down()
+                raise
 
     def _forked(self) -> None:
         """In the child of a fork: the mappings are the parent's ring, and the fd keeps it alive."""

@@ -9,9 +9,7 @@ import errno
 import time
 from typing import Any, Final
 
-from ..buffers import BufferRing, ProvidedBuffers
 from ..errors import OutOfOrderError
-from ..files import FileTable
 from ..inflight import Cqe, Operation, Stream
 from .queueing import Queueing
 
@@ -21,11 +19,9 @@ _CANCEL_NS: Final = 1_000_000_000
 class Looping(Queueing):
     """A ring that waits until operations are done."""
 
-    __slots__ = ("_stopping", "_groups", "_file_table")
+    __slots__ = ("_stopping",)
 
     _stopping: bool
-    _groups: dict[int, BufferRing | ProvidedBuffers]
-    _file_table: FileTable | None
 
     def run_once(self, timeout_ns: int | None = None) -> bool:
         """Submit, wait for at least one completion, resolve what is there and call the callbacks.
@@ -112,11 +108,3 @@ class Looping(Queueing):
         self._reap()
         self._run_callbacks()
         return self.cq.head != drained
-
-    def _reclaim(self) -> None:
-        """Give back what completions brought and nobody took."""
-        for group in self._groups.values():
-            if group.owes:
-                group.reclaim()
-        if self._file_table is not None and self._file_table._dropped:
-            self._file_table.reclaim()

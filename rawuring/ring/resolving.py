@@ -14,8 +14,10 @@ from collections import deque
 from typing import Any, Final, NamedTuple
 
 from .. import abi
+from ..buffers import BufferRing, ProvidedBuffers
 from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
+from ..files import FileTable
 from ..inflight import OWNED, Operation, Stream
 from .entering import ENTER_CALL, NR_ENTER, Entering
 
@@ -54,13 +56,15 @@ NOTHING: Final = _Reaped(None, [], deque())
 class Resolving(Entering):
     """A ring that knows what is in flight, and resolves completions."""
 
-    __slots__ = ("_inflight", "_resolved", "_reaped", "_busy", "_calling")
+    __slots__ = ("_inflight", "_resolved", "_reaped", "_busy", "_calling", "_groups", "_file_table")
 
     _inflight: dict[int, Operation[Any]]
     _resolved: int  # operations that had their final completion
     _reaped: _Reaped
     _busy: bool  # resolving a batch
     _calling: bool  # running callbacks
+    _groups: dict[int, BufferRing | ProvidedBuffers]
+    _file_table: FileTable | None
 
     @property
     def in_flight(self) -> int:
@@ -107,6 +111,7 @@ class Resolving(Entering):
         self._check_usable()
         self._reap()
         self._run_callbacks()
+        self._reclaim()
         # Taken and handed over in one line: no interrupt comes in between, and loses them.
         return self._reaped.raw.pop() if self._reaped.raw else []
 
@@ -232,6 +237,14 @@ class Resolving(Entering):
                 if not events or events[0] is not event:
                     events.appendleft(event)
             raise
+
+    def _reclaim(self) -> None:
+        """Give back what completions brought and nobody took."""
+        for group in self._groups.values():
+            if group.owes:
+                group.reclaim()
+        if self._file_table is not None and self._file_table.owes:
+            self._file_table.reclaim()
 
     def _check_can_wait(self, what: str) -> None:
         if self._calling or self._busy:
