@@ -2,3 +2,8 @@
 
 `connection.py` is what both share about one peer, `service.py` what both share about the whole server.
 """
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("The echo server needs Python 3.10 or later; this is " + sys.version.split()[0])

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 10):
+    raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0])
+
 from . import abi
 from .buffers import BufferRing, ProvidedBuffers, RegisteredBuffers
 from .errors import (

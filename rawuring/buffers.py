@@ -64,8 +64,8 @@ def _pin_other(buffer: Buffer, *, writable: bool) -> Pin:
         view = memoryview(buffer)
     except TypeError:
         raise BufferUseError(
-            f"{type(buffer).__name__} has no memory to give the kernel: use bytes, a bytearray, "
-            "an array or a memoryview"
+            f"{type(buffer).__name__} has no memory to give the kernel: use a bytearray, an array or a memoryview"
+            + ("" if writable else ", or bytes")
         ) from None
     owner = view.obj
     while isinstance(owner, memoryview):
@@ -144,6 +144,8 @@ class RegisteredBuffers:
     def __init__(self, fd: int, buffers: Sequence[Buffer], before: RegisteredBuffers | None = None) -> None:
         if before is not None and before._registered:
             raise OutOfOrderError("a ring has one table of registered buffers: unregister() the other first")
+        if isinstance(buffers, (bytes, bytearray, memoryview)) or not len(buffers):
+            raise BufferUseError("register a list of buffers, with at least one in it")
         self._registered = False
         self._fd = fd
         self._pins = [pin_writable(b) for b in buffers]
@@ -162,6 +164,8 @@ class RegisteredBuffers:
         """The (keep, address, bytes) of a part of buffer `index`; `nbytes` None is up to its end."""
         if not self._registered:
             raise OutOfOrderError("these buffers are not registered any more: register them anew")
+        if not 0 <= index < len(self._pins):
+            raise BufferUseError(f"there is no buffer {index}: {len(self._pins)} are registered, the first is 0")
         keep, addr, size = self._pins[index]
         if nbytes is None:
             nbytes = size - offset

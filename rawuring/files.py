@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any, Final, Protocol, Union
 
 from . import abi, register
-from .errors import BufferUseError, OutOfOrderError
+from .errors import BufferUseError, OutOfOrderError, RawuringError
 
 _FIXED_FILE: Final = int(abi.SqeFlag.FIXED_FILE)
 
@@ -55,6 +55,8 @@ class FileTable:
     def __init__(self, fd: int, count: int, before: FileTable | None = None) -> None:
         if before is not None and before._registered:
             raise OutOfOrderError("a ring has one file table: unregister() the other first")
+        if count < 1:
+            raise RawuringError(f"a file table has at least one slot: {count} is none")
         self._fd = fd
         self.count = count
         # Slots that the kernel filled and nobody took, from finalizers of any thread.
@@ -77,7 +79,7 @@ class FileTable:
     def update(self, slot: int, files: list[Any]) -> int:
         """Put files (-1 for none) into the slots from `slot` on. Returns how many were done."""
         self.check()
-        return register.files_update(self._fd, slot, [file if type(file) is int else file.fileno() for file in files])
+        return register.files_update(self._fd, slot, [fd_of(file, None)[0] for file in files])
 
     def drop(self, slot: int) -> None:
         """Note that nobody took what the kernel put into a slot. Safe in a finalizer, in any thread."""
@@ -113,12 +115,14 @@ class FileTable:
             raise OutOfOrderError("this file table is not registered any more: make a new one")
 
 
-def fd_of(file: FileLike) -> tuple[int, int]:
-    """The (fd, sqe_flags) of a file: of an fd number, of an object with `fileno()`, of a `Fixed`."""
+def fd_of(file: FileLike, table: FileTable | None) -> tuple[int, int]:
+    """The (fd, sqe_flags) of a file: of an fd number, of an object with `fileno()`, of a `Fixed` of `table`."""
     if type(file) is int:
         return file, 0
     if type(file) is Fixed:
         file.table.check()
+        if file.table is not table:
+            raise OutOfOrderError("this slot is of the file table of another ring, where it is another file")
         return file.slot, _FIXED_FILE
     if isinstance(file, int):
         return int(file), 0

@@ -452,7 +452,9 @@ class Link(Connected):
         for op in self.ops:
             op.wait_cqe(HANG_NS)
         if len(self.ops) == 2:
-            assert [op.cqe[1] for op in self.ops if op.cqe] == [5, -errno.ECANCELED]
+            # An interrupt inside the block takes the chain back as a whole.
+            outcomes = [op.cqe[1] for op in self.ops if op.cqe]
+            assert outcomes in ([5, -errno.ECANCELED], [-errno.ECANCELED, -errno.ECANCELED])
         with self.ring.link(2):
             ops = [self.ring.nop(), self.ring.nop()]
         assert [op.wait(HANG_NS) for op in ops] == [0, 0]
@@ -475,7 +477,9 @@ class ChainInFullQueue(Scenario):
             self.ops.append(self.ring.nop())
 
     def go_on(self, interrupt: Interrupt) -> None:
-        assert [op.wait(HANG_NS) for op in self.ops] == [0] * len(self.ops)
+        assert [op.wait(HANG_NS) for op in self.ops[:3]] == [0] * len(self.ops[:3])
+        # An interrupt inside the block takes the chain back as a whole.
+        assert {op.wait_cqe(HANG_NS)[0] for op in self.ops[3:]} in (set(), {0}, {-errno.ECANCELED})
         assert self.ring.nop().wait(HANG_NS) == 0
         assert self.ring.in_flight == 0
         self.ring.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import copy
 import ctypes
 import errno
 import gc
@@ -144,8 +145,9 @@ def test_registered_buffers_take_part_of_themselves(ring: Ring, path: Path) -> N
         for start, nbytes in ((0, 9), (-1, 1), (9, 0), (0, -1)):
             with pytest.raises(BufferUseError, match="not inside"):
                 ring.read_fixed(file, buffers, 1, 0, start=start, nbytes=nbytes)
-        with pytest.raises(IndexError):
-            ring.read_fixed(file, buffers, 2)
+        for index in (2, -1):
+            with pytest.raises(BufferUseError, match=f"no buffer {index}"):
+                ring.read_fixed(file, buffers, index)
 
 
 def test_registered_buffers_are_locked_until_unregistered_and_unused(ring: Ring, pipe: Pipe) -> None:
@@ -1243,3 +1245,99 @@ def test_control_data_there_and_back() -> None:
 def test_a_fixed_file_belongs_to_its_table(ring: Ring) -> None:
     needs("5.19", newest(ring) >= (5, 19))
     assert isinstance(ring.file_table(1)[0], Fixed)
+
+
+# --- what belongs to another ring
+
+
+def test_what_belongs_to_another_ring_is_refused(ring: Ring, pair: Pair, path: Path) -> None:
+    needs("5.19", ring)
+    path.write_bytes(b"x")
+    with Ring(8) as other, path.open("rb") as file:
+        mine, theirs = ring.buffer_ring(2, 64), other.buffer_ring(2, 64)
+        assert mine.bgid == theirs.bgid
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.recv_select(pair[0], theirs)
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.recv_multishot(pair[0], theirs)
+        tables = ring.file_table(2), other.file_table(2)
+        for table in tables:
+            table.update(0, [file])
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.read(tables[1][0], bytearray(1), 0)
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.openat_direct(path, tables[1])
+        buffers = other.register_buffers([bytearray(8)])
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.read_fixed(file, buffers, 0)
+        timer = other.timeout(HOUR_NS)
+        for misuse in (ring.cancel, ring.timeout_remove, ring.poll_remove):
+            with pytest.raises(OutOfOrderError, match="another ring"):
+                misuse(timer)
+        assert ring.in_flight == 0
+        other.close_buffer_ring(theirs)
+        with pytest.raises(OutOfOrderError, match="closed"):
+            other.recv_select(pair[0], theirs)
+
+
+def test_a_timeout_is_whole_nanoseconds(ring: Ring, pair: Pair) -> None:
+    op = ring.recv(pair[0], bytearray(8))
+    for timeout_ns in (1e9, "1"):
+        with pytest.raises(TypeError, match="integer"):
+            op.wait(timeout_ns)  # type: ignore[arg-type]
+    pair[1].send(b"late")
+    assert op.wait(HANG_NS) == 4
+
+
+def test_run_submits_what_the_last_callback_queued(ring: Ring, pair: Pair) -> None:
+    def received(operation: Operation[int], res: int, cqe_flags: int) -> None:
+        ring.send(pair[0], b"answer")
+        ring.stop()
+
+    ring.recv(pair[0], bytearray(8), callback=received)
+    pair[1].send(b"x")
+    ring.run()
+    assert pair[1].recv(16) == b"answer"
+
+
+def test_an_exception_takes_a_chain_back(ring: Ring, path: Path) -> None:
+    with path.open("wb+", buffering=0) as file:
+        before = ring.nop()
+        with pytest.raises(ZeroDivisionError), ring.link(2):
+            write = ring.write(file, b"never", 0)
+            1 / 0
+        with pytest.raises(OutOfOrderError, match="2 operations"), ring.link(1):
+            ring.write(file, b"never", 0)
+            ring.write(file, b"never", 0)
+        assert before.wait() == 0
+        assert write.wait_cqe() == (-errno.ECANCELED, 0)
+        assert ring.nop().wait() == 0
+        assert path.read_bytes() == b""
+
+
+def test_a_closed_file_cannot_be_put_into_a_table(ring: Ring) -> None:
+    table = ring.file_table(1)
+    sock = socket.socket()
+    sock.close()
+    with pytest.raises(OutOfOrderError, match="closed"):
+        table.update(0, [sock])
+    for count in (0, -1):
+        with pytest.raises(RawuringError, match="at least one"):
+            Ring.file_table(ring, count)
+
+
+def test_what_cannot_be_registered_is_said(ring: Ring) -> None:
+    for buffers in (list[bytearray](), bytearray(8)):
+        with pytest.raises(BufferUseError, match="a list of buffers"):
+            ring.register_buffers(buffers)
+
+
+def test_a_ring_cannot_be_copied(ring: Ring) -> None:
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copy.copy(ring)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:80", None, ("127.0.0.1", "80"), ("127.0.0.1", 99999), ("127.0.0.1",)])
+def test_a_wrong_address_is_shown(ring: Ring, address: object) -> None:
+    with socket.socket() as sock, pytest.raises(ValueError, match="is no address"):
+        ring.connect(sock, address)

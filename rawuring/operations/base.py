@@ -1,6 +1,6 @@
 """What the owned operations stand on.
 
-May import abi, errors, inflight and sq. Never writes an SQE itself.
+May import everything below ring. Never writes an SQE itself.
 
 The keyword arguments that operations share
     callback     called as callback(operation, res, cqe_flags) after the drain that found the
@@ -14,6 +14,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, TypeVar
 
+from ..buffers import BufferGroup, BufferRing, ProvidedBuffers, RegisteredBuffers
+from ..errors import BufferUseError, OutOfOrderError
+from ..files import FileTable
 from ..inflight import Callback, Operation, Prep
 from ..sq import SubmissionQueue
 
@@ -30,6 +33,10 @@ class OwnedOperations:
 
     _link_flag: int
     """SqeFlag.IO_LINK inside `Ring.link`, else 0."""
+
+    _groups: dict[int, BufferRing | ProvidedBuffers]
+    _registered_buffers: RegisteredBuffers | None
+    _file_table: FileTable | None
 
     _last_token: int
     """Of the operations. Counts up, and is never reused."""
@@ -59,3 +66,27 @@ class OwnedOperations:
         **fields: int,
     ) -> Kind:
         """Enter an operation into the table, then write its SQE. Submits first if the SQ is full."""
+
+    # Each ring counts its tokens, groups and slots from the same start: those of another would fit, and be wrong.
+
+    def _check_operation(self, operation: Operation[Any]) -> None:
+        ring: object = operation._ring
+        if ring is not self:
+            raise OutOfOrderError(f"this {operation.name} is an operation of another ring: ask that one")
+
+    def _check_group(self, group: BufferGroup) -> None:
+        if not isinstance(group, BufferGroup):
+            raise BufferUseError(
+                f"{type(group).__name__} is no group of buffers: use what Ring.buffer_ring or provided_buffers made"
+            )
+        if self._groups.get(group.bgid) is not group:
+            raise OutOfOrderError("this group of buffers is closed, or of another ring")
+
+    def _check_buffers(self, buffers: RegisteredBuffers) -> None:
+        if buffers is not self._registered_buffers:
+            raise OutOfOrderError("these buffers are registered with another ring, or not any more")
+
+    def _check_table(self, table: FileTable) -> None:
+        table.check()
+        if table is not self._file_table:
+            raise OutOfOrderError("this file table is of another ring")

@@ -20,6 +20,7 @@ class BufferOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Give buffers `bid` to `bid + count - 1` of a group (`Ring.provided_buffers`) to the kernel."""
+        self._check_group(group)
         args = (group.addr_of(bid), group.nbytes, count, group.bgid, bid)
         return self._queue(Operation, self.sq.prep_provide_buffers, args, group, callback, sqe_flags)
 
@@ -27,4 +28,5 @@ class BufferOperations(OwnedOperations):
         self, group: BufferGroup, count: int, *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Take up to `count` buffers of a group back from the kernel. Result: how many."""
+        self._check_group(group)
         return self._queue(Operation, self.sq.prep_remove_buffers, (count, group.bgid), group, callback, sqe_flags)

@@ -87,7 +87,7 @@ class FileOperations(OwnedOperations):
 
         `buffer` is locked against resize until the final completion.
         """
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
         token = self._last_token = self._last_token + 1
         try:
@@ -104,7 +104,8 @@ class FileOperations(OwnedOperations):
         sqe_flags: int = 0,
     ) -> BufferOperation:  # fmt: skip
         """Read into a provided buffer that the kernel picks. Result: the bytes read, empty at the end."""
-        fd, fixed = fd_of(file)
+        self._check_group(pool)
+        fd, fixed = fd_of(file, self._file_table)
         return self._queue(
             BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool), callback,
             sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid,
@@ -115,7 +116,7 @@ class FileOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
         token = self._last_token = self._last_token + 1
         try:
@@ -132,7 +133,7 @@ class FileOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Read into several buffers, one after the other. Result: bytes read over all, 0 at the end."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, count = pin_iovecs(buffers, writable=True)
         return self._queue(Operation, self.sq.prep_readv, (fd, addr, count, offset), (file, keep), callback,
                            sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
@@ -142,7 +143,7 @@ class FileOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Write several buffers, one after the other. Result: bytes written over all, may be short."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, count = pin_iovecs(buffers, writable=False)
         return self._queue(Operation, self.sq.prep_writev, (fd, addr, count, offset), (file, keep), callback,
                            sqe_flags | fixed, rw_flags=rw_flags, ioprio=ioprio)  # fmt: skip
@@ -152,7 +153,8 @@ class FileOperations(OwnedOperations):
         nbytes: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Read into registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
-        fd, fixed = fd_of(file)
+        self._check_buffers(buffers)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, size = buffers.place(index, start, nbytes)
         return self._queue(Operation, self.sq.prep_read_fixed, (fd, addr, size, offset, index), (file, keep),
                            callback, sqe_flags | fixed)  # fmt: skip
@@ -162,7 +164,8 @@ class FileOperations(OwnedOperations):
         nbytes: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Write from registered buffer `index`, from its byte `start`, up to `nbytes` (None: to its end)."""
-        fd, fixed = fd_of(file)
+        self._check_buffers(buffers)
+        fd, fixed = fd_of(file, self._file_table)
         keep, addr, size = buffers.place(index, start, nbytes)
         return self._queue(Operation, self.sq.prep_write_fixed, (fd, addr, size, offset, index), (file, keep),
                            callback, sqe_flags | fixed)  # fmt: skip
@@ -171,7 +174,7 @@ class FileOperations(OwnedOperations):
         self, file: FileLike, fsync_flags: int = 0, *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Write a file's dirty pages to its device. Result: 0. It does not wait for writes queued before it."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         return self._queue(Operation, self.sq.prep_fsync, (fd, fsync_flags), file, callback, sqe_flags | fixed)
 
     def openat(
@@ -189,6 +192,7 @@ class FileOperations(OwnedOperations):
         dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Open a file into a slot of a file table, which the kernel picks unless `slot` says it. Result: a Fixed."""
+        self._check_table(into)
         keep, addr, _ = pin_readable(_path_bytes(path))
         dfd = AT_FDCWD if dir_fd is None else dir_fd
         into.check()

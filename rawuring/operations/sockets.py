@@ -6,6 +6,7 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ class SocketOperations(OwnedOperations):
 
         `socket.socket(fileno=fd)` makes a socket of it, whose `getpeername()` has the address.
         """
-        fd, fixed = fd_of(listener)
+        fd, fixed = fd_of(listener, self._file_table)
         return self._queue(
             FdOperation, self.sq.prep_accept, (fd, 0, 0, accept_flags), listener, callback, sqe_flags | fixed,
             ioprio=ioprio,
@@ -106,7 +107,8 @@ class SocketOperations(OwnedOperations):
         Result: a `Fixed`. When the table is full the kernel accepts the connection, destroys it
         and answers ENFILE: keep a slot free for each accept in flight.
         """
-        fd, fixed = fd_of(listener)
+        self._check_table(into)
+        fd, fixed = fd_of(listener, self._file_table)
         into.check()
         return self._queue(FixedOperation, self.sq.prep_accept_direct, (fd, 0, 0, accept_flags, slot),
                            (listener, into, slot), callback, sqe_flags | fixed)  # fmt: skip
@@ -116,7 +118,7 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Stream[int]:  # fmt: skip
         """Take connections until told otherwise: each completion's `res` is an fd, yours to close."""
-        fd, fixed = fd_of(listener)
+        fd, fixed = fd_of(listener, self._file_table)
         return self._queue(FdStream, self.sq.prep_multishot_accept, (fd, 0, 0, accept_flags), listener, callback,
                            sqe_flags | fixed)  # fmt: skip
 
@@ -127,7 +129,8 @@ class SocketOperations(OwnedOperations):
 
         When the table is full the kernel accepts a connection, destroys it and answers ENFILE.
         """
-        fd, fixed = fd_of(listener)
+        self._check_table(into)
+        fd, fixed = fd_of(listener, self._file_table)
         into.check()
         return self._queue(FixedStream, self.sq.prep_multishot_accept_direct, (fd, 0, 0, 0), (listener, into), callback,
                            sqe_flags | fixed)  # fmt: skip
@@ -140,7 +143,7 @@ class SocketOperations(OwnedOperations):
 
         `family` is needed only where `sock` has no `family`, as an fd number or a `Fixed`.
         """
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_readable(encode_address(_family(sock, family), address))
         return self._queue(Operation, self.sq.prep_connect, (fd, addr, nbytes), (sock, keep), callback,
                            sqe_flags | fixed)  # fmt: skip
@@ -150,7 +153,7 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
         token = self._last_token = self._last_token + 1
         try:
@@ -170,7 +173,7 @@ class SocketOperations(OwnedOperations):
 
         One at a time per socket.
         """
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
         token = self._last_token = self._last_token + 1
         try:
@@ -187,7 +190,8 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> BufferOperation:  # fmt: skip
         """Receive once into a provided buffer that the kernel picks when data is there. Result: the bytes received."""
-        fd, fixed = fd_of(sock)
+        self._check_group(pool)
+        fd, fixed = fd_of(sock, self._file_table)
         return self._queue(
             BufferOperation, self.sq.prep_recv, (fd, 0, pool.nbytes, msg_flags), (sock, pool), callback,
             sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid, ioprio=ioprio,
@@ -198,7 +202,8 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> BufferStream:  # fmt: skip
         """Receive into buffers of `pool` until the end, an error or ENOBUFS (pool empty): see `BufferGroup.lend`."""
-        fd, fixed = fd_of(sock)
+        self._check_group(pool)
+        fd, fixed = fd_of(sock, self._file_table)
         return self._queue(BufferStream, self.sq.prep_recv_multishot, (fd, 0, 0, msg_flags), (sock, pool), callback,
                            sqe_flags | fixed, buf_group=pool.bgid, ioprio=ioprio)  # fmt: skip
 
@@ -208,7 +213,7 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Send several buffers, control data and a destination, as socket.sendmsg does. Result: bytes sent."""
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         vectors, iov_addr, count = pin_iovecs(buffers, writable=False)
         name = _NO_MEMORY if address is None else pin_readable(encode_address(_family(sock, family), address))
         control = pin_readable(pack_control(ancdata))
@@ -223,7 +228,7 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> MessageOperation:  # fmt: skip
         """Receive into several buffers, with up to `control_nbytes` of control data. Result: a `Message`."""
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         vectors, iov_addr, count = pin_iovecs(buffers, writable=True)
         memory = bytearray(abi.MSGHDR.nbytes), bytearray(abi.SOCKADDR_STORAGE.nbytes), bytearray(control_nbytes)
         pins = [pin_writable(part) for part in memory]
@@ -239,7 +244,7 @@ class SocketOperations(OwnedOperations):
         self, sock: FileLike, how: int, *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Shut down a direction: socket.SHUT_RD, SHUT_WR or SHUT_RDWR. Result: 0."""
-        fd, fixed = fd_of(sock)
+        fd, fixed = fd_of(sock, self._file_table)
         return self._queue(Operation, self.sq.prep_shutdown, (fd, how), sock, callback, sqe_flags | fixed)
 
 
@@ -272,9 +277,12 @@ def encode_address(family: int, address: Any) -> bytes:
                 sin6_family=family, sin6_port=port, sin6_flowinfo=flowinfo, sin6_scope_id=scope_id,
                 sin6_addr=socket.inet_pton(family, host)))  # fmt: skip
     except OSError:
+        kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
         raise ValueError(
-            f"{host!r} is not a numeric address: look names up with socket.getaddrinfo first, since that blocks"
+            f"{host!r} is not a numeric {kind} address: look names up with socket.getaddrinfo first, since that blocks"
         ) from None
+    except (TypeError, ValueError, struct.error):
+        raise ValueError(f"{address!r} is no address of this family: use (host, port) as socket.connect does") from None
     raise ValueError(f"addresses of family {family} are not known here: encode the sockaddr and use sq.prep_connect")
 
 

@@ -39,14 +39,14 @@ class WaitingOperations(OwnedOperations):
         self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Wait until one of the events select.POLLIN, ... is there. Result: the events that are."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         return self._queue(Operation, self.sq.prep_poll_add, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def poll_multishot(
         self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Stream[int]:
         """A completion at each event, as with edge-triggered epoll: `res` is the events that are there."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         return self._queue(Stream, self.sq.prep_poll_multishot, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def timeout(
@@ -77,6 +77,7 @@ class WaitingOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Give a timer in flight another time, from now on. Result: 0, or ENOENT when it is over."""
+        self._check_operation(operation)
         keep, addr, _ = pin_writable(timespec(timeout_ns))
         return self._queue(Operation, self.sq.prep_timeout_update, (addr, operation.token, timeout_flags), keep,
                            callback, sqe_flags)  # fmt: skip
@@ -85,6 +86,7 @@ class WaitingOperations(OwnedOperations):
         self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Stop a timer, which ends with ECANCELED. Result: 0, or ENOENT when it is over."""
+        self._check_operation(operation)
         return self._queue(
             Operation, self.sq.prep_timeout_remove, (operation.token, 0), operation, callback, sqe_flags
         )
@@ -93,6 +95,7 @@ class WaitingOperations(OwnedOperations):
         self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
     ) -> Operation[int]:
         """Stop a poll, which ends with ECANCELED. Result: 0, or ENOENT when it is over."""
+        self._check_operation(operation)
         return self._queue(Operation, self.sq.prep_poll_remove, (operation.token,), operation, callback, sqe_flags)
 
     def link_timeout(
@@ -110,7 +113,7 @@ class WaitingOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Cancel what is in flight on a file. Result: how many, with Cancel.ALL. Linux 5.19."""
-        fd, fixed = fd_of(file)
+        fd, fixed = fd_of(file, self._file_table)
         if fixed:
             cancel_flags |= abi.Cancel.FD_FIXED
         return self._queue(Operation, self.sq.prep_cancel_fd, (fd, int(cancel_flags)), file, callback, sqe_flags)

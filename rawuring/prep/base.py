@@ -11,19 +11,29 @@ How an SQE is written
     encoder before it (a value that does not fit its field raises `struct.error`, a signal
     handler may raise anything) leaves the queue as it was.
 
-    `at` is the place of the next SQE in the array, in bytes. `sq` says how it becomes the tail
-    that the kernel sees. The encoders
-    of the requests that programs make by the million repeat the four lines around `pack_into`,
-    since a call into a shared helper costs as much as the rest; all others go through `_encode`.
+    `at` is the place of the next SQE in the array, in bytes; `sq` says how it becomes the tail
+    that the kernel sees. The encoders of the requests that programs make by the million repeat
+    the four lines around `pack_into`, since a call into a shared helper costs as much as the
+    rest; all others go through `_encode`.
 
 The keyword arguments that encoders share
     user_data    u64, comes back in the CQE. Keep it below 2**63: the upper half belongs to
-                 the owned layer, so that both can share a ring.
+                 the owned layer, so that both can share a ring, and a completion with such a
+                 value is taken for that of an owned operation.
     sqe_flags    SqeFlag bits: FIXED_FILE, IO_LINK, ASYNC, BUFFER_SELECT, ...
     ioprio       the 16-bit field of that name: an I/O priority for files, RecvSend or Accept
                  bits for sockets
     buf_group    group to take a buffer from, with SqeFlag.BUFFER_SELECT
-    personality  credentials from `register_personality`; 0 for the submitter's own
+    personality  registered credentials (io_uring_register_personality(3)); 0 for the submitter's own
+
+How long memory must live: the words after `Memory` in the docstrings of encoders
+    submit       until the kernel has consumed the SQE: until `submit()` returns, or with SQPOLL
+                 until `sq.ready` says so
+    completion   until the CQE
+    final        until the CQE without CqeFlag.MORE
+    notif        until the CQE with CqeFlag.NOTIF
+    registered   until it is unregistered, and every request that uses it has completed
+    none         no memory of yours is involved
 
 user_data and sqe_flags are keyword-only. The others are not, for speed alone (a keyword-only
 parameter that is left out costs a dict look-up), and are best passed by keyword.

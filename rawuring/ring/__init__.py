@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from .. import abi, atomics, register
 from ..buffers import Buffer, BufferRing, ProvidedBuffers, RegisteredBuffers
@@ -279,6 +279,9 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ring cannot be copied or pickled: make another one")
 
     def __repr__(self) -> str:
         if self._closed is not None:

@@ -73,7 +73,7 @@ class Closing(Looping):
         if not hasattr(self, "cq"):
             return True
         self._link_flag = 0
-        self._take_back()
+        self._take_back(0)
         self._reap()
         raw_used = self._raw_used()
         if not self._inflight and not raw_used:
@@ -100,18 +100,6 @@ class Closing(Looping):
         except (OSError, RawuringError):
             pass  # disabled, restricted, or worse: the kernel cancels everything when the fd is closed
         return False
-
-    def _take_back(self) -> None:
-        """Cancel what was queued and never submitted."""
-        while self.sq.unpublished:
-            operation = self._inflight.get(self.sq.last_user_data())
-            if operation is not None:
-                operation.cqe = (operation.token, -errno.ECANCELED, 0)
-            self.sq.discard_last()
-        for operation in list(self._inflight.values()):
-            if operation.cqe is not None:
-                operation.settle()
-                self._inflight.pop(operation.token, None)
 
     def _raw_used(self) -> bool:
         """Were there more requests than those of the owned layer?"""

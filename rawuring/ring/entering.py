@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from ctypes import addressof, c_char, c_size_t, c_void_p
+from operator import index
 from typing import Any, Final
 
 from .. import abi, register, syscalls
@@ -30,6 +31,11 @@ _get_ident = threading.get_ident
 _enter = syscalls.enter
 ENTER_CALL: Final = syscalls.enter_call
 NR_ENTER: Final = syscalls.NR_ENTER
+
+
+def deadline_after(timeout_ns: int | None) -> int | None:
+    """The time.monotonic_ns() at which a wait of so many nanoseconds ends; None for one without end."""
+    return None if timeout_ns is None else time.monotonic_ns() + index(timeout_ns)
 
 
 class Entering(OwnedOperations):
@@ -214,7 +220,7 @@ class Entering(OwnedOperations):
     def enable(self) -> None:
         """Enable a ring made with Setup.R_DISABLED; the calling thread becomes its owner.
 
-        Since      Linux 5.10           Man   io_uring_enablerings(3)
+        Since      Linux 5.10           Man   io_uring_enable_rings(3)
         """
         if self._closed is not None:
             raise self._closed.anew()

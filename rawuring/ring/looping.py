@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..errors import OutOfOrderError
 from ..inflight import Cqe, Operation, Stream
+from .entering import deadline_after
 from .queueing import Queueing
 
 _CANCEL_NS: Final = 1_000_000_000
@@ -29,18 +30,22 @@ class Looping(Queueing):
         Returns False if `timeout_ns` nanoseconds passed without one.
         """
         self._check_can_wait("run_once")
-        deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+        deadline = deadline_after(timeout_ns)
         while not self._turn(deadline):
             if deadline is not None and time.monotonic_ns() >= deadline:
                 return False
         return True
 
     def run(self) -> None:
-        """Call callbacks as completions come, until `stop()` or until nothing is in flight any more."""
+        """Call callbacks as completions come, until `stop()` or until nothing is in flight any more.
+
+        What the last callbacks queued is submitted, and not waited for.
+        """
         self._check_can_wait("run")
         self._stopping = False
         while not self._stopping and (self._inflight or self._reaped.events):
             self._turn(None)
+        self.submit()
 
     def stop(self) -> None:
         """Have `run()` return when the callbacks of the completions at hand have run."""
@@ -50,7 +55,7 @@ class Looping(Queueing):
         """Submit and wait until an operation has its final completion."""
         if operation.cqe is None:
             self._check_can_wait("wait")
-            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            deadline = deadline_after(timeout_ns)
             while operation.cqe is None:
                 self._turn(deadline)
                 if deadline is not None and operation.cqe is None and time.monotonic_ns() >= deadline:
@@ -62,7 +67,7 @@ class Looping(Queueing):
         """Submit and wait until a stream has a completion to take. False after the final one."""
         if not operation.stream[0] and operation.cqe is None:
             self._check_can_wait("wait")
-            deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+            deadline = deadline_after(timeout_ns)
             while not operation.stream[0] and operation.cqe is None:
                 if deadline is not None and time.monotonic_ns() >= deadline:
                     raise TimeoutError(f"{operation.name}: no completion in time")

@@ -5,6 +5,7 @@ May import everything below ring, and `resolving`. It never writes an SQE itself
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -94,7 +95,8 @@ class Queueing(Resolving):
 
         A short read or write counts as a failure and cancels the rest; so does an expired
         `link_timeout`. Room for `entries` SQEs is made first, so that the chain is submitted as
-        one. Nothing of it may be submitted inside: wait after the block.
+        one. Nothing of it may be submitted inside: wait after the block. An exception inside
+        takes the whole chain back: its operations are done, with ECANCELED.
         """
         self._check_usable()
         if self._link_flag:
@@ -105,29 +107,48 @@ class Queueing(Resolving):
             self._make_room(entries)
         start = self.sq.tail
         try:
-            try:
-                self._link_flag = _IO_LINK
-                yield
-            finally:
-                self._end_chain(start)
+            self._link_flag = _IO_LINK
+            yield
+            queued = self.sq.tail - start
+            if queued > entries:
+                raise OutOfOrderError(f"{queued} operations were queued in a chain of {entries}: say so when making it")
+            self._end_chain(start)
         except BaseException:
-            self._end_chain(start)  # once more, for an interrupt that came before it was done
+            try:
+                self._take_back_chain(start)
+            except BaseException:
+                self._take_back_chain(start)  # once more, for an interrupt that came before it was done
+                raise
             raise
-        queued = self.sq.tail - start
-        if queued > entries:
-            raise OutOfOrderError(f"{queued} operations were queued in a chain of {entries}: say so when making it")
 
     def _end_chain(self, start: int) -> None:
-        self._link_flag = 0
         if self.sq.tail > start and self.sq.unpublished:
             self.sq.unlink_last()
+        self._link_flag = 0
+
+    def _take_back_chain(self, start: int) -> None:
+        self._take_back(start)
+        self._end_chain(start)
+
+    def _take_back(self, start: int) -> None:
+        """Cancel what was queued from position `start` on and not published."""
+        sq = self.sq
+        while sq.tail > start and sq.unpublished:
+            operation = self._inflight.get(sq.last_user_data())
+            if operation is not None:
+                operation.cqe = (operation.token, -errno.ECANCELED, 0)
+            sq.discard_last()
+        for operation in list(self._inflight.values()):
+            if operation.cqe is not None:
+                operation.settle()
+                self._inflight.pop(operation.token, None)
 
     def repeat(self, operation: Stream[Any]) -> Stream[Any]:
         """Queue a stream's request once more."""
         self._check_usable()
         kind, prep, args, keep, callback, sqe_flags, fields = operation.request
         file = keep[0] if isinstance(keep, tuple) else keep
-        if hasattr(file, "fileno") and fd_of(file)[0] != args[0]:
+        if hasattr(file, "fileno") and fd_of(file, self._file_table)[0] != args[0]:
             raise OutOfOrderError(f"the file of this {operation.name} has another fd now: queue it anew")
         repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, **fields)
         return repeated
@@ -135,6 +156,7 @@ class Queueing(Resolving):
     def cancel(self, operation: Operation[Any]) -> Operation[Any]:
         """Queue the request that cancels an operation. Its own completion (0, ENOENT, EALREADY) is of no interest."""
         self._check_usable()
+        self._check_operation(operation)
         if self._link_flag:
             raise OutOfOrderError("a cancel cannot be part of a chain: end the chain first")
         return self._queue(Operation, self.sq.prep_cancel, (operation.token, 0))

@@ -9,7 +9,6 @@ before their slots are given back, and leave it in the same store that adds what
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +18,7 @@ from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
 from ..inflight import OWNED, Operation, Stream
-from .entering import ENTER_CALL, NR_ENTER, Entering
+from .entering import ENTER_CALL, NR_ENTER, Entering, deadline_after
 
 _F_MORE: Final = int(abi.CqeFlag.MORE)
 _U32: Final = 0xFFFF_FFFF
@@ -89,7 +88,7 @@ class Resolving(Entering):
                 raise RawuringError(f"no fewer than 0 completions can be waited for: {nr}")
             if self._reaped.raw:
                 nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
-            return self._submit_until(nr, None if timeout_ns is None else time.monotonic_ns() + timeout_ns)
+            return self._submit_until(nr, deadline_after(timeout_ns))
         sq, cq = self.sq, self.cq
         pending = sq.flush()
         taken: int = ENTER_CALL(NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
@@ -107,6 +106,8 @@ class Resolving(Entering):
         """
         if not self._inflight and (self._reaped is NOTHING or self._nothing_reaped()):
             # Nothing of the owned layer is in flight: every CQE is the caller's.
+            if _get_ident() != self._owner:
+                self._check_usable()
             return self.cq.drain()
         self._check_usable()
         self._reap()
