@@ -1321,9 +1321,12 @@ def test_a_closed_file_cannot_be_put_into_a_table(ring: Ring) -> None:
     sock.close()
     with pytest.raises(OutOfOrderError, match="closed"):
         table.update(0, [sock])
-    for count in (0, -1):
-        with pytest.raises(RawuringError, match="at least one"):
-            Ring.file_table(ring, count)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_file_table_has_slots(ring: Ring, count: int) -> None:
+    with pytest.raises(RawuringError, match="at least one"):
+        ring.file_table(count)
 
 
 def test_what_cannot_be_registered_is_said(ring: Ring) -> None:
