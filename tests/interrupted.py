@@ -19,8 +19,9 @@ import socket
 import sys
 import warnings
 import weakref
+from collections import Counter
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import rawuring
@@ -38,11 +39,15 @@ class Buffer(bytearray):
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt before the n-th line of our code (of some functions only, if they are named), once."""
+    """Raises KeyboardInterrupt before the n-th line of our code, once.
+
+    A line counts the first two times it is reached, and if functions are named, in these alone.
+    """
 
     def __init__(self, n: int, functions: frozenset[str] = frozenset()) -> None:
         self.left = n
         self.functions = functions
+        self.reached: Counter[tuple[CodeType, int]] = Counter()
         self.at = ""
         self.source = ""
 
@@ -70,7 +75,9 @@ class Interrupt:
 
     def _line(self, frame: FrameType, event: str, arg: object) -> Any:
         if event == "line":
-            self.left -= 1
+            line = frame.f_code, frame.f_lineno
+            self.reached[line] += 1
+            self.left -= self.reached[line] <= 2
             if self.left == 0:
                 sys.settrace(None)
                 name = frame.f_code.co_filename.removeprefix(PACKAGE)
