@@ -73,7 +73,7 @@ def parser() -> Parser:
     add("--sqpoll", action="store_true", help="let a kernel thread take the submissions")
     add("--grace", metavar="SECONDS", type=seconds(0, 3600), default=2.0, help="to finish in after Ctrl-C, default 2")
     every = seconds(0.01, 3600)
-    add("--stats", metavar="SECONDS", nargs="?", type=every, const=1.0, help="show live figures, default every second")
+    add("--stats", metavar="SECONDS", nargs="?", type=every, const=1.0, help="show live figures, default every second; before PORT write --stats=SECONDS")
     add("--quiet", action="store_true", help="say nothing but errors, and the port if it was 0")
     add("--list-modes", action="store_true", help="show the modes and what this kernel can do")
     return result

@@ -166,6 +166,7 @@ class Service(Generic[C]):
         self.signals = signals
         self.options = options
         self.say = say
+        self._said_full = False  # once is enough
         self.state = RUNNING
         self.stopped_by = ""
         self.connections: dict[int, C] = {}
@@ -235,6 +236,9 @@ class Service(Generic[C]):
         """accept() failed and is not armed any more."""
         self.accepting = False
         if error in OUT_OF_ROOM:
+            if not self._said_full:
+                self._said_full = True
+                self.say(f"Accepting pauses at {len(self.connections)} connections: {os.strerror(error)}. Others wait.")
             self._resume_at = time.monotonic() + ACCEPT_PAUSE
             self._set_alarm()
         elif error in OF_THE_PEER:

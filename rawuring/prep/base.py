@@ -9,7 +9,8 @@ How an SQE is written
 
     The slot is taken by the last statement, `self._at = at + self._stride`. Whatever stops an
     encoder before it (a value that does not fit its field raises `struct.error`, a signal
-    handler may raise anything) leaves the queue as it was.
+    handler may raise anything) leaves the queue as it was. Queue nothing from a signal handler
+    or a finalizer: one that runs in the middle of an encoder writes into the same slot.
 
     `at` is the place of the next SQE in the array, in bytes; `sq` says how it becomes the tail
     that the kernel sees. The encoders of the requests that programs make by the million repeat
