@@ -249,6 +249,7 @@ class BufferGroup:
     def lend(self, res: int, cqe_flags: int) -> Loan:
         """The data of one completion in place, for `with`: on exit the view is dead and the buffer is given back.
 
+        Lend each completion once. Slices of the view must not outlive it: they would show the next message.
         A completion without a buffer (the end of the stream, an error) lends an empty view.
         """
         return Loan(self, res, cqe_flags)
@@ -275,8 +276,8 @@ class BufferGroup:
         They go back to the kernel with `reclaim`, which the ring calls before it waits.
         """
         while held:
-            # In one line: whatever interrupts, no buffer goes back twice.
-            self._returned.append(held.pop())
+            # No call in between: an interrupt comes after one, and would lose the buffer or have it go back twice.
+            bid = held[-1:]; del held[-1]; self._returned += bid  # fmt: skip
 
     @property
     def owes(self) -> bool:
@@ -306,9 +307,11 @@ class Loan:
         return self._view
 
     def __exit__(self, *_: object) -> None:
-        self._view.release()
-        self._pool.drop(self._held)
-        self._pool.reclaim()
+        try:
+            self._view.release()
+        finally:
+            self._pool.drop(self._held)
+            self._pool.reclaim()
 
     def __del__(self) -> None:
         held = getattr(self, "_held", None)
@@ -351,6 +354,9 @@ class BufferRing(BufferGroup):
 
         Giving back a buffer twice hands it out twice, and two connections will write into it.
         """
+        bids = list(bids)
+        if bids and not 0 <= min(bids) <= max(bids) < self.count:
+            raise BufferUseError(f"this group has the buffers 0 to {self.count - 1}: {bids} are not all of them")
         # From this line on they are the kernel's. Whatever interrupts the next ones, they are
         # done again with the same values.
         self._coming[1].extend(bids)
@@ -359,7 +365,7 @@ class BufferRing(BufferGroup):
     def reclaim(self) -> None:
         """Give back what was dropped. In the ring's thread."""
         while self._returned:
-            self._coming[1].append(self._returned.popleft())
+            coming, bid = self._coming[1], self._returned[0]; del self._returned[0]; coming += (bid,)  # fmt: skip
         if self._coming[1]:
             self._publish()
 
@@ -417,4 +423,4 @@ class ProvidedBuffers(BufferGroup):
     def reclaim(self) -> None:
         """Give back what was dropped. In the ring's thread."""
         while self._returned and self._open:
-            self._provide(self._returned.popleft(), 1)
+            bid = self._returned[0]; del self._returned[0]; self._provide(bid, 1)  # fmt: skip

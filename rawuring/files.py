@@ -93,7 +93,7 @@ class FileTable:
     def reclaim(self) -> None:
         """Empty the slots that `drop` noted. In the ring's thread."""
         while self._dropped and self._registered:
-            self.update(self._dropped.popleft(), [-1])
+            slot = self._dropped[0]; del self._dropped[0]; self.update(slot, [-1])  # fmt: skip
 
     def unregister(self) -> None:
         """Drop the table and close what is in it. A second call does nothing."""

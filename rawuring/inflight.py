@@ -200,8 +200,8 @@ class Stream(Operation[Value]):
         """The next completion, or None after the final one. TimeoutError leaves the operation as it is."""
         if not self._ring.wait_next(self, timeout_ns):
             return None
-        # Taken and handed over in one line: no interrupt comes in between, and loses it.
-        return self.stream[0].popleft()
+        # No call stands between the look and the return: an interrupt comes after a call, and would lose it.
+        waiting = self.stream[0]; outcome = waiting[0]; del waiting[0]; return outcome  # fmt: skip
 
     def again(self) -> Stream[Value]:
         """Queue the same request under a new token: for a stream that ended without being told to."""
@@ -213,7 +213,7 @@ class Stream(Operation[Value]):
         if self.callback is not None:
             raise OutOfOrderError("this operation hands its completions to a callback: do not iterate over it too")
         while self._ring.wait_next(self, None):
-            yield self.stream[0].popleft()
+            waiting = self.stream[0]; outcome = waiting[0]; del waiting[0]; yield outcome  # fmt: skip
 
     def discard(self, res: int, cqe_flags: int) -> None:
         """Dispose of what a completion brought that nobody took."""

@@ -138,7 +138,7 @@ class Multishot(Mode[PooledConnection]):
         return None if completions[0][1] == 1 else f"needs Linux {cls.needs}"
 
     def begin(self, connection: PooledConnection) -> None:
-        self._receive(connection, 0)
+        self._receive(connection)
 
     def release(self, connection: PooledConnection) -> None:
         self._lent.extend(bid for bid, _ in connection.behind)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, TypeVar
 
+from .. import abi
 from ..buffers import BufferGroup, BufferRing, ProvidedBuffers, RegisteredBuffers
 from ..errors import BufferUseError, OutOfOrderError
 from ..files import FileTable
@@ -66,6 +67,12 @@ class OwnedOperations:
         **fields: int,
     ) -> Kind:
         """Enter an operation into the table, then write its SQE. Submits first if the SQ is full."""
+
+    def _check_sqe_flags(self, sqe_flags: int) -> None:
+        if sqe_flags & abi.SqeFlag.CQE_SKIP_SUCCESS:
+            raise OutOfOrderError("an owned operation ends with its completion: CQE_SKIP_SUCCESS is for the raw layer")
+        if sqe_flags & abi.SqeFlag.BUFFER_SELECT:
+            raise OutOfOrderError("BUFFER_SELECT ignores the buffer: use recv_select, read_select or recv_multishot")
 
     # Each ring counts its tokens, groups and slots from the same start: those of another would fit, and be wrong.
 

@@ -6,6 +6,7 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 from ..buffers import BufferGroup, ProvidedBuffers
+from ..errors import BufferUseError
 from ..inflight import Callback, Operation
 from .base import OwnedOperations
 
@@ -21,6 +22,8 @@ class BufferOperations(OwnedOperations):
     ) -> Operation[int]:  # fmt: skip
         """Give buffers `bid` to `bid + count - 1` of a group (`Ring.provided_buffers`) to the kernel."""
         self._check_group(group)
+        if bid < 0 or count < 1 or bid + count > group.count:
+            raise BufferUseError(f"this group has the buffers 0 to {group.count - 1}: {count} from {bid} on are not there")
         args = (group.addr_of(bid), group.nbytes, count, group.bgid, bid)
         return self._queue(Operation, self.sq.prep_provide_buffers, args, group, callback, sqe_flags)
 

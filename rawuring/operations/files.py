@@ -89,6 +89,8 @@ class FileOperations(OwnedOperations):
         """
         fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "read", (file, keep), callback)
@@ -118,6 +120,8 @@ class FileOperations(OwnedOperations):
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
         fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "write", (file, keep), callback)

@@ -155,6 +155,8 @@ class SocketOperations(OwnedOperations):
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
         fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "send", (sock, keep), callback)
@@ -175,6 +177,8 @@ class SocketOperations(OwnedOperations):
         """
         fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "recv", (sock, keep), callback)

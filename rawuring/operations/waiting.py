@@ -26,6 +26,8 @@ class WaitingOperations(OwnedOperations):
 
     def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
         """Complete, and do nothing. Result: 0."""
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "nop", None, callback)

@@ -72,7 +72,8 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
     Raises RingSetupError, whose text says why and what to do.
 
     A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`), and
-    not after a fork. Close it, or use it as a context manager.
+    not after a fork. Queue nothing from a signal handler or a finalizer, which may run in the
+    middle of another operation's queueing. Close it, or use it as a context manager.
 
     Since      Linux 5.10           Man   io_uring_setup(2), io_uring(7)
     """
@@ -150,7 +151,9 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
             self._getevents = GETEVENTS
             self._prepare_timeouts()
             self._closed = None
-            if register_ring_fd:
+            # An index belongs to a thread: a disabled ring gets it from the one that enables it.
+            self._wants_index = register_ring_fd and bool(self.setup_flags & _Setup.R_DISABLED)
+            if register_ring_fd and not self._wants_index:
                 self._register_ring_fd()
             rings.add(self)
         except BaseException:

@@ -121,7 +121,7 @@ class Closing(Looping):
             self._quiet = True
             _kept.pop(self._number, None)
         while self._watch:
-            os.close(self._watch.pop())
+            fd = self._watch[-1]; del self._watch[-1]; os.close(fd)  # fmt: skip
         unknown = len(self._inflight)
         self._let_go()
         self._torn_down = True
@@ -136,8 +136,11 @@ class Closing(Looping):
     def _watch_kernel(self) -> None:
         """Have `_watch` hang up when the kernel has let go of the ring: a pipe's reader, whose writer the ring holds."""
         while self._watch:  # of an attempt that was interrupted
-            os.close(self._watch.pop())
-        self._watch += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = self._watch[-1]; del self._watch[-1]; os.close(fd)  # fmt: skip
+        try:
+            self._watch += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return  # no fd is free
         try:
             register.unregister_files(self._fd)
         except OSError:
@@ -145,8 +148,8 @@ class Closing(Looping):
         try:
             register.files(self._fd, self._watch[1:])
         except OSError:
-            os.close(self._watch.pop(0))  # in another thread, for instance: it would never hang up
-        os.close(self._watch.pop())
+            reader = self._watch[0]; del self._watch[0]; os.close(reader)  # fmt: skip  # it would never hang up
+        writer = self._watch[-1]; del self._watch[-1]; os.close(writer)  # fmt: skip
 
     def _close_fd(self, reason: RingClosedError) -> None:
         self._closed = reason
@@ -166,7 +169,7 @@ class Closing(Looping):
                 pass  # the thread's end drops it
         self._fd = -1
         while self._fds:
-            os.close(self._fds.pop())
+            fd = self._fds[-1]; del self._fds[-1]; os.close(fd)  # fmt: skip
 
     def _let_go(self) -> None:
         """Drop what was kept for the kernel, and what completions brought and nobody took."""

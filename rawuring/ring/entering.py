@@ -9,6 +9,7 @@ import errno
 import select
 import threading
 import time
+import weakref
 from ctypes import addressof, c_char, c_size_t, c_void_p
 from operator import index
 from typing import Any, Final
@@ -38,12 +39,28 @@ def deadline_after(timeout_ns: int | None) -> int | None:
     return None if timeout_ns is None else time.monotonic_ns() + index(timeout_ns)
 
 
+class _Registered(weakref.WeakSet):  # type: ignore[type-arg]
+    """The rings whose fds a thread has registered. Their indices end with it, and its ident may be another thread's then."""
+
+    def __del__(self) -> None:
+        for ring in self:
+            ring._thread_ended()
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.registered = _Registered()
+
+
+_this_thread = _Thread()
+
+
 class Entering(OwnedOperations):
     """A ring that can submit and wait, and knows whose it is."""
 
     __slots__ = (
         "sq", "cq", "setup_flags", "features",
-        "_fd", "_memory", "_closed", "_enter_fd", "_enter_flags", "_getevents", "_registered_index",
+        "_fd", "_memory", "_closed", "_enter_fd", "_enter_flags", "_getevents", "_registered_index", "_wants_index",
         "_owner", "_owner_thread", "_plain_owner", "_sqpoll",
         "_ext_arg", "_timespec", "_arg", "_argsz", "_timeout_memory", "__weakref__",
     )  # fmt: skip
@@ -60,6 +77,7 @@ class Entering(OwnedOperations):
     _memory: MappedRing
     _closed: RingClosedError | None
     _registered_index: int
+    _wants_index: bool  # to be registered by the thread that enables the ring
     _sqpoll: bool
     _timeout_memory: Any
 
@@ -92,6 +110,7 @@ class Entering(OwnedOperations):
         """
         if _get_ident() != self._plain_owner:
             self._check_usable()
+            self._check_no_chain()
             return self._complete_enter(0, None, None)
         sq = self.sq
         pending = sq.flush()
@@ -104,6 +123,7 @@ class Entering(OwnedOperations):
         return self._complete_enter(None if taken < 0 else taken, None, None)
 
     def _submit_until(self, nr: int, deadline: int | None) -> int:
+        self._check_no_chain()
         if deadline is not None and not self._ext_arg:
             return self._submit_and_poll(nr, deadline)
         return self._complete_enter(None, nr, deadline)
@@ -214,8 +234,15 @@ class Entering(OwnedOperations):
             if error.errno not in (errno.EINVAL, errno.EBUSY):
                 raise
             return  # before Linux 5.18, or 16 are registered: the plain fd does the same
+        _this_thread.registered.add(self)
         self._enter_fd, self._enter_flags = self._registered_index, _REGISTERED_RING
         self._getevents = GETEVENTS | _REGISTERED_RING
+
+    def _thread_ended(self) -> None:
+        """The owner is gone, and with it the registered index: it may be that of another ring now."""
+        self._registered_index = -1
+        self._enter_fd, self._enter_flags, self._getevents = self._fd, 0, GETEVENTS
+        self._owner = self._plain_owner = -1
 
     def enable(self) -> None:
         """Enable a ring made with Setup.R_DISABLED; the calling thread becomes its owner.
@@ -226,14 +253,23 @@ class Entering(OwnedOperations):
             raise self._closed.anew()
         register.enable_rings(self._fd)
         self._own()
+        if self._wants_index:
+            self._register_ring_fd()
 
     def _own(self) -> None:
         """The calling thread is the ring's from now on."""
         self._owner_thread = threading.current_thread()
         self._owner = _get_ident()
+        self._find_plain_owner()
+
+    def _find_plain_owner(self) -> None:
         # What submit and submit_and_wait compare with: one look tells that the ring is open, that
-        # this is its thread and that no SQ thread reads along.
-        self._plain_owner = -1 if self._sqpoll else self._owner
+        # this is its thread, that no chain is being queued and that no SQ thread reads along.
+        self._plain_owner = -1 if self._sqpoll or self._closed is not None else self._owner
+
+    def _check_no_chain(self) -> None:
+        if self._link_flag:
+            raise OutOfOrderError("nothing is submitted inside a link block, which would cut the chain: do it after it")
 
     def _check_usable(self) -> None:
         if self._closed is not None:

@@ -48,7 +48,11 @@ class Looping(Queueing):
         self.submit()
 
     def stop(self) -> None:
-        """Have `run()` return when the callbacks of the completions at hand have run."""
+        """Have `run()` return when the callbacks of the completions at hand have run.
+
+        For callbacks. From a signal handler it takes effect with the next completion: `submit_and_wait`
+        tells how a program wakes up for a signal.
+        """
         self._stopping = True
 
     def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:

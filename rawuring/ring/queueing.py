@@ -13,12 +13,15 @@ from typing import Any, Final
 from .. import abi, syscalls
 from ..errors import OutOfOrderError, SubmissionQueueFullError
 from ..files import fd_of
-from ..inflight import Callback, Operation, Prep, Stream
+from ..inflight import BufferOperation, Callback, Operation, Prep, Stream
 from ..operations.base import Kind
 from .resolving import Resolving
 
 _IO_LINK: Final = int(abi.SqeFlag.IO_LINK)
 _SQ_WAIT: Final = int(abi.Enter.SQ_WAIT)
+
+_CQE_SKIP: Final = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
+_REFUSED: Final = _CQE_SKIP | int(abi.SqeFlag.BUFFER_SELECT)
 
 _enter = syscalls.enter
 
@@ -38,6 +41,8 @@ class Queueing(Resolving):
         sqe_flags: int = 0,
         **fields: int,
     ) -> Kind:
+        if sqe_flags & _REFUSED and not (issubclass(kind, BufferOperation) and not sqe_flags & _CQE_SKIP):
+            self._check_sqe_flags(sqe_flags)
         token = self._last_token = self._last_token + 1
         try:
             if not self.sq.has_room():
@@ -107,6 +112,7 @@ class Queueing(Resolving):
             self._make_room(entries)
         start = self.sq.tail
         try:
+            self._plain_owner = -1  # submitting takes the slow way, which refuses
             self._link_flag = _IO_LINK
             yield
             queued = self.sq.tail - start
@@ -125,6 +131,7 @@ class Queueing(Resolving):
         if self.sq.tail > start and self.sq.unpublished:
             self.sq.unlink_last()
         self._link_flag = 0
+        self._find_plain_owner()
 
     def _take_back_chain(self, start: int) -> None:
         self._take_back(start)

@@ -106,15 +106,20 @@ class Resolving(Entering):
         """
         if not self._inflight and (self._reaped is NOTHING or self._nothing_reaped()):
             # Nothing of the owned layer is in flight: every CQE is the caller's.
-            if _get_ident() != self._owner:
+            if _get_ident() != self._plain_owner:
                 self._check_usable()
+                self._check_no_chain()
             return self.cq.drain()
         self._check_usable()
+        self._check_no_chain()
         self._reap()
         self._run_callbacks()
         self._reclaim()
-        # Taken and handed over in one line: no interrupt comes in between, and loses them.
-        return self._reaped.raw.pop() if self._reaped.raw else []
+        raw = self._reaped.raw
+        if not raw:
+            return []
+        # No call stands between the look and the return: an interrupt comes after a call, and would lose it.
+        batch = raw[0]; del raw[0]; return batch  # fmt: skip
 
     def _reap(self) -> None:
         """Take what is in the CQ and resolve it.
