@@ -958,3 +958,27 @@ def test_fewer_than_no_completions_cannot_be_waited_for() -> None:
 def test_a_cpu_that_is_not_there_is_named() -> None:
     with pytest.raises(RingSetupError, match="CPU 99999"):
         Ring(8, Setup.SQPOLL, sq_thread_cpu=99999)
+
+
+def test_the_plain_way_in_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hot path is an enter and nothing else: the slow one must be for what needs it."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the slow way was taken")
+
+    with Ring(8) as ring:
+        with ring.link(1):
+            ring.nop()
+        ring.submit_and_wait(1)
+        ring.completions()
+        assert ring.completions() == []
+        monkeypatch.setattr(Ring, "_complete_enter", refuse)
+        monkeypatch.setattr(Ring, "_check_usable", refuse)
+        for _ in range(20):
+            ring.sq.prep_nop(user_data=1)
+            ring.submit_and_wait(1)
+            assert ring.completions() == [(1, 0, 0)]
+            ring.sq.prep_nop(user_data=2)
+            assert ring.submit() == 1
+            assert ring.completions() == [(2, 0, 0)]
+        monkeypatch.undo()

@@ -151,6 +151,7 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
             self._getevents = GETEVENTS
             self._prepare_timeouts()
             self._closed = None
+            self._find_plain_owner()
             # An index belongs to a thread: a disabled ring gets it from the one that enables it.
             self._wants_index = register_ring_fd and bool(self.setup_flags & _Setup.R_DISABLED)
             if register_ring_fd and not self._wants_index:
