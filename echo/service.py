@@ -49,13 +49,10 @@ class UsageError(EchoError):
 
 @dataclass(frozen=True)
 class Options:
-    """The command line."""
+    """What the command line says of a server; where it listens, its listener knows."""
 
-    host: str = "127.0.0.1"
-    port: int = 12345
     mode: str = "auto"
     max_connections: int | None = None
-    backlog: int = 4096
     buffers: int = 128
     buffer_nbytes: int = 64 * 1024
     sqpoll: bool = False

@@ -1,7 +1,7 @@
 """The system calls, through libc's `syscall()`: io_uring_setup, io_uring_enter and
-io_uring_register, and mmap, munmap and madvise for the ring's memory.
+io_uring_register, and mmap and munmap for the ring's memory.
 
-May import the standard library only. Never knows what a ring is: it passes integers
+May import errors. Never knows what a ring is: it passes integers
 and addresses on and hands the kernel's answer back.
 
 EINTR policy: nothing is retried here. `enter` hands -EINTR back, so that the caller
@@ -64,8 +64,6 @@ _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _munmap = _libc["munmap"]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_madvise = _libc["madvise"]
-_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 _get_errno = ctypes.get_errno
 
@@ -132,9 +130,3 @@ def munmap(addr: int, nbytes: int) -> None:
     """munmap(2). Raises the OSError of the errno. Nothing may refer to the memory any more."""
     if _munmap(addr, nbytes) < 0:
         raise os_error(_get_errno(), "munmap")
-
-
-def madvise(addr: int, nbytes: int, advice: int) -> None:
-    """madvise(2). Raises the OSError of the errno."""
-    if _madvise(addr, nbytes, advice) < 0:
-        raise os_error(_get_errno(), "madvise")

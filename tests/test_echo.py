@@ -18,6 +18,7 @@ from echo_client import (
     expect,
     expect_end,
     expect_noise,
+    in_threads,
     message,
     push_until_blocked,
     receive,
@@ -90,6 +91,21 @@ def test_a_byte_at_a_time(server: EchoProcess) -> None:
                 sock.send(message(key, 0, 200)[number : number + 1])
         for key, sock in enumerate(socks):
             expect(sock, message(key, 0, 200))
+
+
+def test_idle_connections_do_not_starve_others(options: tuple[str, ...]) -> None:
+    """They come while bulk senders empty the pool of a server that was stopped, and have nothing to say yet."""
+    with EchoProcess(*options, "--buffers", "8") as server, connections(server.port, 6) as old:
+        for key, sock in enumerate(old):
+            echo(sock, message(key, 0, 100))
+        server.process.send_signal(signal.SIGSTOP)
+        nbytes = [push_until_blocked(sock) for sock in old]
+        idle = [connect(server.port) for _ in range(100)]
+        server.process.send_signal(signal.SIGCONT)
+        in_threads(lambda number: expect_noise(old[number], nbytes[number]), range(len(old)), len(old))
+        for key, sock in enumerate(idle):
+            echo(sock, message(key, 1, 50))
+            sock.close()
 
 
 def test_a_tiny_pool_of_tiny_buffers_only_slows_down(options: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ import errno
 import gc
 import mmap
 import os
+import re
 import select
 import socket
 import time
@@ -1344,3 +1345,55 @@ def test_a_ring_cannot_be_copied(ring: Ring) -> None:
 def test_a_wrong_address_is_shown(ring: Ring, address: object) -> None:
     with socket.socket() as sock, pytest.raises(ValueError, match="is no address"):
         ring.connect(sock, address)
+
+
+# --- what the owned layer refuses to pass on
+
+
+@pytest.mark.parametrize("name", ["submit", "submit_and_wait", "completions", "run_once"])
+def test_nothing_is_submitted_inside_a_chain(ring: Ring, name: str) -> None:
+    with pytest.raises(OutOfOrderError, match="link block|chain"), ring.link(2):
+        first = ring.nop()
+        getattr(ring, name)()
+    assert first.wait_cqe() == (-errno.ECANCELED, 0)
+    with ring.link(2):
+        chain = [ring.nop(), ring.nop()]
+    ring.submit()
+    assert [op.wait() for op in chain] == [0, 0]
+
+
+def test_flags_that_break_the_owned_layer_are_refused(ring: Ring, pair: Pair) -> None:
+    for refused in (abi.SqeFlag.CQE_SKIP_SUCCESS, abi.SqeFlag.BUFFER_SELECT):
+        with pytest.raises(OutOfOrderError):
+            ring.nop(sqe_flags=refused)
+        with pytest.raises(OutOfOrderError):
+            ring.recv(pair[0], bytearray(8), sqe_flags=refused)
+        with pytest.raises(OutOfOrderError):
+            ring.poll(pair[0], select.POLLIN, sqe_flags=refused)
+    assert ring.in_flight == 0
+    assert ring.nop(sqe_flags=abi.SqeFlag.ASYNC).wait() == 0
+
+
+def test_buffers_that_a_group_does_not_have_are_refused(ring: Ring) -> None:
+    needs("5.19", newest(ring) >= (5, 19))
+    pool = ring.buffer_ring(2, 64)
+    for bids in ([2], [-1], [0, 5]):
+        with pytest.raises(BufferUseError, match="0 to 1"):
+            pool.give_back(bids)
+    group = ring.provided_buffers(2, 64)
+    for bid, count in ((2, 1), (-1, 1), (0, 3), (0, 0)):
+        with pytest.raises(BufferUseError, match="0 to 1"):
+            ring.provide_buffers(group, bid, count)
+    assert ring.nop().wait() == 0
+    assert ring.remove_buffers(group, 9).wait() == 2
+
+
+def test_a_loan_whose_view_is_in_use_goes_back_all_the_same(ring: Ring, pair: Pair) -> None:
+    needs("5.19", newest(ring) >= (5, 19))
+    pool = ring.buffer_ring(1, 64)
+    for _ in range(3):
+        pair[1].send(b"x")
+        outcome = ring.recv_select(pair[0], pool).wait_cqe(HANG_NS)
+        with pytest.raises(BufferError), pool.lend(*outcome) as view:
+            using = re.finditer(b"x", view)
+        assert len(list(using)) == 1

@@ -982,3 +982,56 @@ def test_the_plain_way_in_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPat
             assert ring.submit() == 1
             assert ring.completions() == [(2, 0, 0)]
         monkeypatch.undo()
+
+
+def test_a_registered_index_ends_with_its_thread(run_child: RunChild) -> None:
+    """The next thread may have the same ident, and another ring at the same index."""
+    run_child("""
+        import threading
+        from rawuring import Ring, WrongThreadError
+
+        rings = []
+        def make():
+            rings.append(Ring(8, wanted_flags=0, register_ring_fd=True))
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+
+        def use():
+            (old,) = rings
+            with Ring(8, wanted_flags=0, register_ring_fd=True) as mine:
+                old.sq.prep_nop(user_data=1)
+                mine.sq.prep_nop(user_data=2)
+                try:
+                    old.submit()
+                except WrongThreadError:
+                    pass
+                else:
+                    raise AssertionError("the ring of a thread that ended was used")
+                old.close()
+                assert mine.submit_and_wait(1) == 1
+                assert mine.completions() == [(2, 0, 0)]
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    """)
+
+
+def test_a_disabled_ring_is_registered_by_the_thread_that_enables_it() -> None:
+    with Ring(8, register_ring_fd=True) as other:
+        ring = Ring(8, Setup.R_DISABLED, register_ring_fd=True)
+
+        def use() -> None:
+            ring.enable()
+            ring.sq.prep_nop(user_data=1)
+            ring.submit_and_wait(1)
+            found.extend(ring.completions())
+            ring.close()
+
+        found: list[Cqe] = []
+        other.sq.prep_nop(user_data=2)
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+        assert found == [(1, 0, 0)]
+        assert take(other) == [(2, 0, 0)]

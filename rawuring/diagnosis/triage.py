@@ -1,6 +1,6 @@
 """From the facts to the reason why no ring at all can be made.
 
-May import the standard library only. Never observes anything: that is `facts.gather`.
+May import its siblings `facts`, `limits` and `report`. Never observes anything: that is `facts.gather`.
 
 The answers of the three calls                               setup    enter    register
 reachable                                                    EFAULT   EBADF    EINVAL or EBADF

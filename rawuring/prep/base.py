@@ -57,7 +57,6 @@ SOCKET_IO = Struct("=BBHi8xQIIQHH20x")  # no off
 assert SQE.size == NOP.size == FILE_IO.size == SOCKET_IO.size == abi.IO_URING_SQE.nbytes
 
 U32 = 0xFFFF_FFFF
-U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Encoder:
