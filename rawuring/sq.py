@@ -150,14 +150,6 @@ class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
             del seen[self._at // self._stride]  # the next slot, which an encoder may not have finished
         return user_data in seen
 
-    def discard(self) -> list[int]:
-        """Take back what was written and not published. Returns the user_data of each SQE."""
-        user_data = []
-        while self.tail != self._published:
-            user_data.append(self.last_user_data())
-            self.discard_last()
-        return user_data
-
     def discard_last(self) -> None:
         """Take back the SQE written last. It must not be published yet."""
         if self.tail == self._published:

@@ -53,10 +53,9 @@ _register.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void
 # given as ready-made C objects, never as Python ints.
 enter_call = _libc["syscall"]
 """`enter` without the translation of its answer, for the two places where 50 ns count: call
-enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, NULL), and after -1 call `enter`,
-which tells the errno. argsz may be left out with it: the kernel reads it only where `arg` is not
-NULL."""
-NULL: Final = ctypes.c_void_p(None)
+enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, None), and after -1 call `enter`,
+which tells the errno. None is a NULL `arg`, and argsz may be left out with it: the kernel reads it
+only where `arg` is not NULL."""
 _ZERO: Final = ctypes.c_size_t(0)
 
 _mmap = _libc["mmap"]

@@ -153,17 +153,14 @@ class Resolving(Entering):
         inflight, cqes = self._inflight, batch.cqes
         get = inflight.get
         kept: list[Operation[Any]] = []
-        special = False
         for cqe in cqes:
             operation = get(cqe[0])
             if operation is None or operation.special or cqe[2] & _F_MORE:
-                special = True
-                continue
+                kept = self._resolve_special(batch, reaped)
+                break
             operation.cqe = cqe
             if operation._keep is not None:
                 kept.append(operation)
-        if special:
-            self._resolve_special(batch, kept, reaped)
         else:
             if len(cqes) == len(inflight):
                 inflight.clear()
@@ -176,14 +173,15 @@ class Resolving(Entering):
         for operation in kept:
             operation.settle()
 
-    def _resolve_special(self, batch: _Batch, kept: list[Operation[Any]], reaped: _Reaped) -> None:
-        """Streams, callbacks and requests of the raw layer: what makes a batch more than outcomes."""
+    def _resolve_special(self, batch: _Batch, reaped: _Reaped) -> list[Operation[Any]]:
+        """Resolve a batch with streams, callbacks or requests of the raw layer in it. Returns the operations that ended."""
         inflight = self._inflight
         if batch.operations is None:
             # Looked up once and for all, since the table forgets them below.
             batch.operations = [inflight.get(user_data) for user_data, _, _ in batch.cqes]
         events: list[Event] = []
         raw: list[RawCqe] = []
+        ended: list[Operation[Any]] = []
         for position, (cqe, operation) in enumerate(zip(batch.cqes, batch.operations), batch.first):
             user_data, res, cqe_flags = cqe
             if operation is None:
@@ -197,13 +195,14 @@ class Resolving(Entering):
             if not cqe_flags & _F_MORE:
                 operation.cqe = cqe
                 inflight.pop(user_data, None)
-                kept.append(operation)
+                ended.append(operation)
         self._commit(
             None,
             [sum(reaped.raw, []) + raw] if raw else reaped.raw,
             deque([*reaped.events, *events]) if events else reaped.events,
         )
         self._resolved += sum(1 for user_data, _, cqe_flags in batch.cqes if user_data >= OWNED and not cqe_flags & _F_MORE)
+        return ended
 
     def _commit(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
         self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else NOTHING

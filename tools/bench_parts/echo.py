@@ -21,7 +21,7 @@ from pathlib import Path
 from tools import load
 from tools.bench_parts import measure
 from tools.bench_parts.measure import BenchError, Json, progress, ratios, spread
-from tools.bench_parts.servers import Server, running
+from tools.bench_parts.servers import Server
 
 LOAD = Path(load.__file__)
 

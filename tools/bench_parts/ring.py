@@ -14,7 +14,7 @@ import ctypes
 import importlib
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from rawuring import Ring, abi
