@@ -76,6 +76,7 @@ class Entering(OwnedOperations):
     _fd: int
     _memory: MappedRing
     _closed: RingClosedError | None
+    _enter_fd: int
     _registered_index: int
     _wants_index: bool  # to be registered by the thread that enables the ring
     _sqpoll: bool
