@@ -1,0 +1,1 @@
+"""The parts of tools/kernels.py: packages, archives, machines, the guest's side, outcomes."""

@@ -1,0 +1,155 @@
+"""The guest's side: started by the guest's /init in the checkout, it runs the tests and an echo server.
+
+The outcome goes to the console as lines of JSON behind a mark that nothing else prints, each with
+a checksum: a kernel message may fall into any line.
+
+Runs on every Python of a guest, PyPy included. Imports the standard library only; `pytest` is
+started as a process, with this file as its plugin, so that a crash of it is an outcome too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+MARK = "@@guest"
+REPORT = "/tmp/report.json"
+HERE = Path(__file__).resolve().parent
+NOBODY = 65534
+
+
+def say(kind: str, **values: Any) -> None:
+    text = json.dumps({"kind": kind, **values})
+    print(f"\n{MARK} {zlib.crc32(text.encode()):08x} {text}", flush=True)
+
+
+def heard(console: str) -> list[dict[str, Any]]:
+    """What a guest said, from all that its console printed."""
+    found = []
+    for line in console.splitlines():
+        words = line.strip().split(" ", 2)
+        if len(words) == 3 and words[0] == MARK and words[1] == f"{zlib.crc32(words[2].encode()):08x}":
+            found.append(json.loads(words[2]))
+    return found
+
+
+# --- the plugin of pytest
+
+
+class Recorder:
+    """Counts of what passed, what failed by name, what was skipped by reason."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.deselected = 0
+        self.failed: list[str] = []
+        self.skipped: dict[str, int] = {}
+        self.slowest: list[tuple[float, str]] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(f"{report.nodeid} ({report.when})")
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reason = reason.removeprefix("Skipped: ")
+            self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        elif report.when == "call":
+            self.passed += 1
+            self.slowest = sorted([*self.slowest, (round(report.duration, 1), report.nodeid)], reverse=True)[:10]
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(f"{report.nodeid} (collection)")
+
+    def pytest_deselected(self, items: Any) -> None:
+        self.deselected += len(items)
+
+    def pytest_sessionfinish(self) -> None:
+        Path(REPORT).write_text(json.dumps(vars(self)))
+
+
+def pytest_configure(config: Any) -> None:
+    config.pluginmanager.register(Recorder(), "outcome-recorder")
+
+
+# --- the run
+
+
+def facts() -> dict[str, Any]:
+    """What the rows of a table are named by."""
+    implementation = platform.python_implementation()
+    version = platform.python_version()
+    if implementation == "PyPy":
+        version = "{}.{}.{}".format(*sys.pypy_version_info[:3]) + f" ({version})"  # type: ignore[attr-defined]
+    return {
+        "release": platform.release(),
+        "machine": platform.machine(),
+        "byteorder": sys.byteorder,
+        "page_nbytes": os.sysconf("SC_PAGESIZE"),
+        "python": f"{implementation} {version}",
+        "libc": " ".join(platform.libc_ver()),
+    }
+
+
+def atomics_backend() -> str:
+    return output_of("from rawuring import atomics; print(atomics.backend)")
+
+
+def output_of(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or [""]
+    return lines[-1]
+
+
+def serve_a_checked_load() -> dict[str, Any]:
+    """Start `python -m echo` in its automatic mode, under a load that compares every byte that comes back."""
+    serve = [sys.executable, "-m", "echo", "0"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = server.stdout.readline().strip()
+            port = said.split(", ")[0].rpartition(":")[2]
+            load = [sys.executable, "tools/load.py", port, "--client-backend", "epoll", "--connections", "20"]
+            load += ["--size", "2000", "--warm-up", "1", "--seconds", "3", "--json"]
+            done = subprocess.run(load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return {"ok": False, "said": f"{said}: the load did not end"}
+        finally:
+            server.terminate()
+    if done.returncode != 0:
+        return {"ok": False, "said": f"{said}: {done.stderr.strip()[-300:]}"}
+    return {"ok": True, "said": said, "echoes": json.loads(done.stdout)["echoes"]}
+
+
+def run_tests(arguments: list[str]) -> int:
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "pytest", "-p", "inside", "-p", "no:cacheprovider", "--color=no", *arguments]
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def main(arguments: list[str]) -> None:
+    options = json.loads(arguments[0])
+    if options["ordinary_user"]:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    started = time.monotonic()
+    say("facts", **facts())
+    status = run_tests(options["pytest"])
+    report = json.loads(Path(REPORT).read_text()) if Path(REPORT).exists() else {}
+    say("tests", status=status, seconds=round(time.monotonic() - started), **report)
+    if options["echo"]:
+        say("echo", **serve_a_checked_load())
+    say("backend", name=atomics_backend())
+    say("end")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

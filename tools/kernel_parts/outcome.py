@@ -1,0 +1,141 @@
+"""What guests reported: one outcome a guest, the table of a run, and the page of what is supported.
+
+Imports the standard library and its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .image import numbers
+from .inside import heard
+
+NEEDS_LINUX = re.compile(r"needs Linux (\d+\.\d+)")
+
+
+class Outcome(NamedTuple):
+    """How one guest ended. `problem` is empty when all went well."""
+
+    kernel: str  # as asked for: 6.12-16k
+    machine: str
+    python: str
+    problem: str
+    date: str
+    seconds: int
+    facts: dict[str, Any]
+    tests: dict[str, Any]
+    echo: dict[str, Any]
+    backend: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel} {self.machine} Python {self.python}"
+
+    @property
+    def is_green(self) -> bool:
+        return not self.problem
+
+    @property
+    def mode(self) -> str:
+        """The mode that the echo server chose."""
+        match = re.search(r"mode ([\w-]+)", self.echo.get("said", ""))
+        return match[1] if match and self.echo["ok"] else "failed" if self.echo else "-"
+
+    @property
+    def skipped(self) -> int:
+        return sum(self.tests.get("skipped", {}).values())
+
+
+def judge(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
+    """What is wrong with a guest, empty if nothing; and all it said, by kind."""
+    said = {message.pop("kind"): message for message in heard(console)}
+    tests, echo = said.get("tests", {}), said.get("echo", {})
+    if "end" not in said:
+        if "Kernel panic" in console:
+            return "the kernel panicked", said
+        return ("it ended before its tests did" if ended else "it hung"), said
+    problems = []
+    if tests["status"] != 0:
+        failed = tests.get("failed", [])
+        # 5: a selection that is empty on this kernel
+        problems.append(f"{len(failed)} failed" if failed else f"pytest ended with {tests['status']}")
+    if echo and not echo["ok"]:
+        problems.append("the echo server failed")
+    return ", ".join(problems), said
+
+
+def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
+    """Rows under their headings, in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    bar = " | " if markdown else "  "
+    lines = [bar.join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    if markdown:
+        lines.insert(1, "-|-".join("-" * width for width in widths))
+        return "\n".join(f"| {line} |" for line in lines)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+HEADINGS = ("kernel", "machine", "pages", "Python", "passed", "failed", "skipped", "left out", "echo", "time")
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    facts, tests = outcome.facts, outcome.tests
+    page = f"{facts['page_nbytes'] // 1024} KiB" if facts else "?"
+    return (
+        outcome.kernel,
+        outcome.machine + (" (big-endian)" if facts.get("byteorder") == "big" else ""),
+        page,
+        outcome.python,
+        str(tests.get("passed", "?")),
+        str(len(tests["failed"])) if "failed" in tests else outcome.problem or "?",
+        str(outcome.skipped) if tests else "?",
+        str(tests.get("deselected", "?")),
+        outcome.mode,
+        f"{outcome.seconds} s",
+    )
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The table of a run, what failed, and what was skipped for which reason."""
+    lines = [table([HEADINGS, *(row(outcome) for outcome in outcomes)]), ""]
+    for outcome in outcomes:
+        for test in outcome.tests.get("failed", []):
+            lines.append(f"FAILED on {outcome.name}: {test}")
+        if outcome.echo and not outcome.echo["ok"]:
+            lines.append(f"FAILED on {outcome.name}: echo: {outcome.echo['said']}")
+    lines += ["", "skipped, by what they need:"]
+    lines += [f"  {reason}: {where}" for reason, where in skip_reasons(outcomes)]
+    return "\n".join(lines)
+
+
+def skip_reasons(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+    """Each reason, releases first, with how many tests gave it on which guest."""
+    found: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        for reason, count in outcome.tests.get("skipped", {}).items():
+            match = NEEDS_LINUX.search(reason)
+            short = f"Linux {match[1]}" if match else reason
+            at = f"{outcome.kernel} {outcome.machine} {outcome.python}"
+            where = found.setdefault(short, {})
+            where[at] = where.get(at, 0) + count
+    ordered = sorted(found, key=lambda reason: (not reason.startswith("Linux "), numbers(reason), reason))
+    return [(reason, ", ".join(f"{n} on {at}" for at, n in found[reason].items())) for reason in ordered]
+
+
+# --- kept outcomes
+
+
+def keep(folder: Path, outcome: Outcome) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{outcome.machine}-{outcome.kernel}-{outcome.python}.json"
+    (folder / name).write_text(json.dumps(outcome._asdict(), indent=1))
+
+
+def kept(folder: Path) -> list[Outcome]:
+    """The latest outcome of each kind of guest, in the order of a table."""
+    found = [Outcome(**json.loads(path.read_text())) for path in folder.glob("*.json")]
+    return sorted(found, key=lambda o: (o.machine != "x86_64", o.machine, numbers(o.kernel), o.kernel, o.python))

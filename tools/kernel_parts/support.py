@@ -1,0 +1,62 @@
+"""docs/support.md: where the tests passed, what is skipped where, and the limits that are known.
+
+Everything but LIMITS comes from outcomes of `kernels.py run`. Imports the standard library and its
+neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .outcome import Outcome, skip_reasons, table
+
+OPENING = """\
+# What rawuring is tested on
+
+Each row is a Debian kernel booted under QEMU (software emulation) with a Python of Debian's, the whole
+test suite run inside, and `python -m echo` serving a load whose every byte is compared. The page is
+generated from those runs:
+
+    python3 tools/kernels.py run --kernel 5.10 --kernel newest@aarch64 ...
+    python3 tools/kernels.py support --write docs/support.md
+
+*Passed* counts tests. *Skipped* tests need something the guest does not have, listed below.
+*Left out* are tests marked `slow`: they say nothing about a kernel, and run natively at every change
+on CPython 3.10 to 3.13. *Echo* is the mode that the server chose for itself.
+"""
+
+LIMITS = """\
+## Known limits
+
+"""
+
+
+HEADINGS = (
+    "kernel", "release", "machine", "pages", "Python",
+    "passed", "failed", "skipped", "left out", "echo", "atomics", "date",
+)  # fmt: skip
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The whole page, in Markdown."""
+    rows = table([HEADINGS, *(row(outcome) for outcome in outcomes)], markdown=True)
+    skips = table([("what the tests need", "skipped"), *skip_reasons(outcomes)], markdown=True)
+    return "\n".join([OPENING, rows, "", "## Skipped", "", skips, "", LIMITS])
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    facts, tests = outcome.facts, outcome.tests
+    return (
+        outcome.kernel,
+        facts.get("release", "?"),
+        outcome.machine + (", big-endian" if facts.get("byteorder") == "big" else ""),
+        f"{facts['page_nbytes'] // 1024} KiB" if facts else "?",
+        facts.get("python", outcome.python),
+        str(tests.get("passed", "?")),
+        str(len(tests["failed"])) if "failed" in tests else outcome.problem,
+        str(outcome.skipped),
+        str(tests.get("deselected", "?")),
+        outcome.mode,
+        outcome.backend,
+        outcome.date,
+    )

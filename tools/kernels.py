@@ -1,0 +1,283 @@
+"""Run the tests on other kernels and architectures: python3 tools/kernels.py {run,list,shell,support} ...
+
+    run      boot Debian kernels under QEMU, run the test suite and an echo server in each
+    list     the kernels and Pythons that can be had
+    shell    a prompt in a guest, with the checkout in /checkout
+    support  docs/support.md from the latest outcome of each kind of guest
+
+    python3 tools/kernels.py run --kernel 5.10 --kernel newest -- -k poll
+    python3 tools/kernels.py run --arch s390x --kernel 6.1
+    python3 tools/kernels.py run --kernel 6.12-16k@aarch64 --python 3.13
+
+Kernels and Pythons are Debian's packages, downloaded once into a cache and checked by apt; QEMU
+emulates every machine in software. Arguments after -- go to pytest in the guest; tests marked
+`slow` are left out unless these say otherwise (-m '').
+
+Exit status: 0 all passed, 1 a test or an echo failed or a guest hung or panicked, 2 bad usage, or
+QEMU or a package cannot be had here (one sentence says which).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:  # run as a program: the path begins with this folder, not with the checkout
+    sys.path.insert(0, ROOT)
+
+from tools.kernel_parts import image, machines, outcome, support
+from tools.kernel_parts.machines import MACHINES, Guest, Machine
+from tools.kernel_parts.packages import MIRROR, KernelsError
+
+CI_ROWS = ("5.10@x86_64", "6.1@x86_64", "6.12@x86_64", "newest@x86_64", "newest@aarch64")
+TIMEOUT_S = 1500
+LOG_LINES = 40
+
+SHELL = """\
+echo 'exit or Ctrl-D powers off; Ctrl-A X ends QEMU at once'
+setsid cttyhack sh
+"""
+
+
+class Row(NamedTuple):
+    """A guest to be: what it boots, and its name in tables."""
+
+    machine: Machine
+    kernel: str
+    python: str
+    kernel_file: Path
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel} {self.machine.name} Python {self.python}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.machine.name}-{self.kernel}-{self.python}"
+
+
+class Workshop:
+    """The cache and the options that every command shares."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.cache = Path(options.cache).expanduser().resolve()
+        self.options = options
+        self.shelves: dict[str, image.Shelf] = {}
+
+    def shelf(self, machine: Machine) -> image.Shelf:
+        if machine.name not in self.shelves:
+            self.shelves[machine.name] = image.Shelf(self.cache, machine, self.options.mirror)
+        return self.shelves[machine.name]
+
+    def rows(self, kernels: Sequence[str], arches: Sequence[str], pythons: Sequence[str]) -> list[Row]:
+        """Everything that the guests need, downloaded and built."""
+        wanted: dict[tuple[str, str, str], None] = {}
+        for kernel in kernels:
+            name, _, arch = kernel.partition("@")
+            for machine_name in [arch] if arch else arches:
+                if machine_name not in MACHINES:
+                    raise KernelsError(f"no machine is called {machine_name}: there are {', '.join(MACHINES)}.")
+                for python in pythons or [image.DEFAULT_PYTHON.get(machine_name, "3.11")]:
+                    if python not in image.PYTHONS:
+                        raise KernelsError(f"no Python is called {python}: there are {', '.join(image.PYTHONS)}.")
+                    wanted[name, machine_name, python] = None
+        for _, machine_name, _ in wanted:
+            machines.have_qemu(MACHINES[machine_name], self.options.install)
+        return [self.row(*names) for names in wanted]
+
+    def row(self, kernel_name: str, machine_name: str, python_name: str) -> Row:
+        machine = MACHINES[machine_name]
+        shelf = self.shelf(machine)
+        kernel = shelf.kernel(kernel_name)
+        kernel_file = shelf.kernel_file(kernel)
+        return Row(machine, kernel.name, python_name, kernel_file, shelf.root(image.PYTHONS[python_name]))
+
+
+# --- run
+
+
+class Running(NamedTuple):
+    """A guest at work."""
+
+    row: Row
+    guest: Guest
+    initramfs: Path
+    started: float
+    deadline: float
+
+
+def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
+    kernels = [*CI_ROWS] if options.ci else options.kernel or ["5.10", "6.1", "6.12", image.NEWEST]
+    rows = workshop.rows(kernels, options.arch or ["x86_64"], options.python or [])
+    order = {
+        "pytest": ["-q", "-m", "not slow", *pytest_arguments],
+        "echo": not options.no_echo,
+        "ordinary_user": options.ordinary_user,
+    }
+    script = f"python3 /guest/inside.py {shlex.quote(json.dumps(order))}\n"
+    waiting, running, done = list(rows), list[Running](), list[outcome.Outcome]()
+    (workshop.cache / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        while waiting or running:
+            while waiting and len(running) < options.jobs:
+                running.append(start(workshop, waiting.pop(0), script, options.timeout))
+            for one in list(running):
+                ended = one.guest.process.poll() is not None
+                if ended or time.monotonic() > one.deadline:
+                    running.remove(one)
+                    done.append(finish(workshop, one, ended))
+            time.sleep(0.2)
+    finally:
+        for one in running:
+            one.guest.end()
+            one.initramfs.unlink(missing_ok=True)
+    done.sort(key=lambda result: [row.name for row in rows].index(result.name))
+    print("\n" + outcome.summary(done), flush=True)
+    return 0 if all(result.is_green for result in done) else 1
+
+
+def start(workshop: Workshop, row: Row, script: str, timeout_s: float) -> Running:
+    initramfs = workshop.cache / "logs" / f"{row.file_name}.initramfs"
+    image.checkout(initramfs, row.root, script)
+    log = workshop.cache / "logs" / f"{row.file_name}.log"
+    print(f"{row.name}: booting, its console is in {log}", flush=True)
+    guest = Guest(machines.command(row.machine, row.kernel_file, initramfs), log)
+    now = time.monotonic()
+    return Running(row, guest, initramfs, now, now + timeout_s * row.machine.slowness)
+
+
+def finish(workshop: Workshop, one: Running, ended: bool) -> outcome.Outcome:
+    one.guest.end()
+    one.initramfs.unlink(missing_ok=True)
+    console = one.guest.log.read_text(encoding="utf-8", errors="replace")
+    problem, said = outcome.judge(console, ended)
+    result = outcome.Outcome(
+        kernel=one.row.kernel,
+        machine=one.row.machine.name,
+        python=one.row.python,
+        problem=problem,
+        date=datetime.date.today().isoformat(),
+        seconds=round(time.monotonic() - one.started),
+        facts=said.get("facts", {}),
+        tests=said.get("tests", {}),
+        echo=said.get("echo", {}),
+        backend=said.get("backend", {}).get("name", ""),
+    )
+    outcome.keep(workshop.cache / "outcomes", result)
+    if result.is_green:
+        counts = f"{result.tests['passed']} passed, {result.skipped} skipped"
+        print(f"{result.name}: {counts}, echo in mode {result.mode} ({result.seconds} s)", flush=True)
+    else:
+        tail = "\n".join(console.splitlines()[-LOG_LINES:])
+        print(f"{result.name}: FAILED: {problem}; the end of {one.guest.log}:\n{tail}", flush=True)
+    return result
+
+
+# --- the other commands
+
+
+def list_all(workshop: Workshop, options: argparse.Namespace) -> int:
+    rows = [("kernel", "machine", "package", "suite")]
+    for name in options.arch or MACHINES:
+        shelf = workshop.shelf(MACHINES[name])
+        for suite in (*image.SUITES.values(), *image.LATEST):
+            try:
+                there = shelf.kernels(suite)
+            except KernelsError as problem:
+                print(problem, file=sys.stderr)
+                continue
+            rows += [(kernel.name, name, kernel.package, suite) for kernel in there]
+    print(outcome.table(rows))
+    print("\nPythons: " + ", ".join(f"{python.name} ({python.suite})" for python in image.PYTHONS.values()))
+    return 0
+
+
+def shell(workshop: Workshop, options: argparse.Namespace) -> int:
+    (row,) = workshop.rows([options.kernel], [options.arch], [options.python] if options.python else [])
+    (workshop.cache / "logs").mkdir(parents=True, exist_ok=True)
+    initramfs = workshop.cache / "logs" / f"shell-{os.getpid()}.initramfs"
+    image.checkout(initramfs, row.root, SHELL)
+    try:
+        return subprocess.run(machines.command(row.machine, row.kernel_file, initramfs)).returncode
+    finally:
+        initramfs.unlink()
+
+
+def write_support(workshop: Workshop, options: argparse.Namespace) -> int:
+    results = outcome.kept(workshop.cache / "outcomes")
+    if not results:
+        raise KernelsError("no guest has run yet: the page is made from outcomes of the command run.")
+    page = support.page(results)
+    if options.write:
+        Path(options.write).write_text(page, encoding="utf-8")
+    else:
+        print(page, end="")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    shared.add_argument("--cache", default=f"{base}/rawuring/kernels", metavar="DIR", help="default %(default)s")
+    shared.add_argument("--mirror", default=MIRROR, metavar="URL", help="default %(default)s")
+    shared.add_argument("--install", action="store_true", help="install QEMU with apt-get where it is missing (root)")
+    top = argparse.ArgumentParser(prog="kernels.py", description="Run the tests on other kernels and architectures.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{run,list,shell,support}")
+
+    sub = commands.add_parser("run", parents=[shared], help="boot kernels and run the tests in them")
+    sub.add_argument("--kernel", action="append", metavar="6.12[-16k][@ARCH]", help="default 5.10, 6.1, 6.12, newest")
+    sub.add_argument("--arch", action="append", choices=list(MACHINES), help="default x86_64")
+    sub.add_argument("--python", action="append", choices=list(image.PYTHONS), help="default 3.11")
+    sub.add_argument("--ci", action="store_true", help="the guests of .ci/run: " + " ".join(CI_ROWS))
+    sub.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="guests at once, default %(default)s"
+    )
+    sub.add_argument(
+        "--timeout", type=float, default=TIMEOUT_S, metavar="S",
+        help="for a guest, default %(default)s; slower machines get more",
+    )  # fmt: skip
+    sub.add_argument("--no-echo", action="store_true", help="leave out the echo server's load")
+    sub.add_argument("--ordinary-user", action="store_true", help="run the tests as nobody instead of root")
+
+    sub = commands.add_parser("list", parents=[shared], help="what can be had")
+    sub.add_argument("--arch", action="append", choices=list(MACHINES), help="default all")
+
+    sub = commands.add_parser("shell", parents=[shared], help="a prompt in a guest")
+    sub.add_argument("--kernel", default=image.NEWEST, metavar="6.12[-16k]", help="default %(default)s")
+    sub.add_argument("--arch", default="x86_64", choices=list(MACHINES), help="default %(default)s")
+    sub.add_argument("--python", choices=list(image.PYTHONS), help="default 3.11")
+
+    sub = commands.add_parser("support", parents=[shared], help="the page of what is supported")
+    sub.add_argument("--write", metavar="FILE", help="instead of printing it")
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:
+    split = list(arguments).index("--") if "--" in arguments else len(arguments)
+    options = parser().parse_args(arguments[:split])
+    workshop = Workshop(options)
+    try:
+        if options.command == "run":
+            return run(workshop, options, arguments[split + 1 :])
+        return {"list": list_all, "shell": shell, "support": write_support}[options.command](workshop, options)
+    except KernelsError as problem:
+        print(f"kernels.py: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kernels.py: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
