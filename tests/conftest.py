@@ -1,4 +1,4 @@
-"""Fixtures for every test. Imports the standard library and pytest only.
+"""Fixtures for every test. Imports the standard library, pytest and emulation.py only.
 
 A test that hangs is ended by pytest's faulthandler (see pyproject.toml) with the traceback of
 every thread; a child process of `run_child` that hangs, with its own.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from emulation import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +34,7 @@ def run_child(tmp_path: Path) -> RunChild:
     """
 
     def run(
-        code: str, *arguments: str, timeout: float = 60, returncode: int = 0, env: dict[str, str] | None = None
+        code: str, *arguments: str, timeout: float = 60 * PATIENCE, returncode: int = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "child.py"
         script.write_text(textwrap.dedent(code), encoding="utf-8")
@@ -72,7 +73,7 @@ def end_hung_child(child: subprocess.Popen[str]) -> tuple[str, str]:
     resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
     child.send_signal(signal.SIGABRT)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return child.communicate(timeout=5)
+        return child.communicate(timeout=5 * PATIENCE)
     # It ignores the signal, or a process of its own holds the pipes open.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)

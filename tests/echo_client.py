@@ -1,7 +1,7 @@
 """A client for the echo servers on plain sockets and threads, and the server as a child process.
 
-Imports the standard library only: what checks the server shares nothing with it. Every byte that comes back is
-compared. Every wait is bounded by HANG.
+Imports the standard library and emulation.py only: what checks the server shares nothing with it. Every byte that
+comes back is compared. Every wait is bounded by HANG_S.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-ROOT = Path(__file__).resolve().parent.parent
-HANG = 20
-"""Seconds after which a test gives up; nothing is measured by it."""
+from emulation import HANG_S
 
+ROOT = Path(__file__).resolve().parent.parent
 NOISE = random.Random(1).randbytes(1 << 20)
 
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class EchoProcess:
         assert self.process.stdout is not None
         self.first_line = self.process.stdout.readline()
         if not self.first_line:
-            _, problem = self.process.communicate(timeout=HANG)
+            _, problem = self.process.communicate(timeout=HANG_S)
             raise AssertionError(f"the server ended with {self.process.returncode}: {problem}")
         self.port = int(self.first_line.split(", ")[0].rpartition(":")[2])
         self.fds = self.nfds()
@@ -68,7 +67,7 @@ class EchoProcess:
 
     def wait(self) -> str:
         """Require that it ends well by itself."""
-        output, errors = self.process.communicate(timeout=HANG)
+        output, errors = self.process.communicate(timeout=HANG_S)
         assert (self.process.returncode, errors) == (0, "")
         return output
 
@@ -102,7 +101,7 @@ def echo_command(prelude: str = "") -> list[str]:
 def run_echo(*arguments: str, prelude: str = "") -> tuple[int, str, str]:
     """Run `python -m echo` to its end: exit status, output, errors."""
     command = [*echo_command(prelude), *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG)
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG_S)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -111,9 +110,9 @@ def run_echo(*arguments: str, prelude: str = "") -> tuple[int, str, str]:
 
 def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that will be so soon."""
-    end = time.monotonic() + HANG
+    end = time.monotonic() + HANG_S
     while not condition():
-        assert time.monotonic() < end, f"waited {HANG} s for {what}"
+        assert time.monotonic() < end, f"waited {HANG_S} s for {what}"
         time.sleep(0.01)
 
 
@@ -124,7 +123,7 @@ def connect(port: int, host: str = "127.0.0.1", *, receive_nbytes: int | None = 
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_nbytes)
     # The kernel's own timeouts: with settimeout() the interpreter polls before each receive and send.
     for option in socket.SO_RCVTIMEO, socket.SO_SNDTIMEO:
-        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(HANG), 0))
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(HANG_S), 0))
     try:
         sock.connect((host, port))
     except BaseException:

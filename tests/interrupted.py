@@ -5,7 +5,7 @@ with a trace function that raises KeyboardInterrupt before the n-th line of our 
 `go_on()` uses the ring as a program would that caught it, and asserts that nothing was lost, done
 twice or freed too early. It ends with the first n that `act()` does not reach.
 
-May import rawuring and the standard library.
+May import rawuring, the standard library and emulation.py.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from emulation import HANG_NS
+
 import rawuring
 from rawuring import Operation, Ring, Stream, abi, syscalls
 from rawuring.buffers import BufferGroup
 from rawuring.ring import closing
 
 PACKAGE = str(Path(rawuring.__file__).parent) + os.sep
-HANG_NS = 30 * 10**9
 GETEVENTS = int(abi.Enter.GETEVENTS)
 
 

@@ -10,15 +10,13 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from emulation import HANG_NS as HANG_NS
 
 from rawuring import Ring, RingSetupError, abi, register
 from rawuring.atomics import Word16
 
 Cqe = tuple[int, int, int]
 Pipe = tuple[int, int]
-
-HANG_NS = 30 * 10**9
-"""How long a test waits for what should come at once; nothing is measured by it."""
 
 FORGOTTEN = 0xDD
 """What a buffer holds before the kernel writes to it."""

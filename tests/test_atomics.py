@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 from conftest import RunChild
+from emulation import HANG_S, fewer
 
 from rawuring import atomics
 from rawuring.errors import RawuringError
@@ -129,9 +130,10 @@ def test_a_word_is_never_seen_half_written(backend: str, run_child: RunChild) ->
         page = mmap.mmap(-1, mmap.PAGESIZE)
         word32, word16 = atomics._make(sys.argv[1])
         words = (word32(memoryview(page), 0), 0x01010101), (word16(memoryview(page), 64), 0x0101)
+        turns = range(int(sys.argv[3]))
         writer = os.fork()
         if writer == 0:
-            signal.alarm(60)  # outlives no reader that died
+            signal.alarm(int(sys.argv[2]))  # outlives no reader that died
             while True:
                 for byte in (0xFF, 0xA5, 0x5A):
                     for word, unit in words:
@@ -141,13 +143,15 @@ def test_a_word_is_never_seen_half_written(backend: str, run_child: RunChild) ->
             for word, unit in words:
                 while not word.load():
                     pass
-                seen = {word.load() for _ in range(100_000)} | {word.load_acquire() for _ in range(100_000)}
+                seen = {word.load() for _ in turns} | {word.load_acquire() for _ in turns}
                 assert seen <= {byte * unit for byte in (0xFF, 0xA5, 0x5A)}, seen
         finally:
             os.kill(writer, signal.SIGKILL)
             os.waitpid(writer, 0)
         """,
         backend,
+        str(2 * HANG_S),
+        str(fewer(100_000)),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulation import PATIENCE
 
 from rawuring import Ring, RingSetupError
 from tools import load
@@ -41,7 +42,7 @@ BACKENDS = ["epoll", pytest.param("ring", marks=needs_ring)]
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(BENCH), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, timeout=100 * PATIENCE, cwd="/")
 
 
 # --- the load generator, against servers of one thread per connection

@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 from conftest import RunChild
+from emulation import HANG_S
 
-PRELUDE = textwrap.dedent(
+PRELUDE = f"HANG_S = {HANG_S}\n" + textwrap.dedent(
     """\
     import atexit, errno, gc, os, signal, socket, sys, threading, time, warnings, weakref
     from rawuring import ForkedRingError, Ring, RingClosedError, WrongThreadError, abi
     from rawuring.ring import closing
 
-    HANG_NS = 30 * 10**9
+    HANG_NS = HANG_S * 10**9
     SIZE = 256 * 1024
 
     class Buffer(bytearray):
@@ -37,7 +38,7 @@ PRELUDE = textwrap.dedent(
             assert each.count(b"\\xAA") == len(each), "the kernel wrote into memory that is not its own"
 
     def assert_eof(sock):
-        sock.settimeout(30)
+        sock.settimeout(HANG_S)
         try:
             assert sock.recv(1) == b"", "the other end is still open"
         except ConnectionResetError:
@@ -52,7 +53,7 @@ PRELUDE = textwrap.dedent(
 
     def pair():
         ours, theirs = socket.socketpair()
-        theirs.settimeout(30)
+        theirs.settimeout(HANG_S)
         return ours, theirs
 
     @atexit.register
@@ -70,7 +71,7 @@ def run(run_child: RunChild, code: str, *arguments: str) -> str:
 
 
 def until_it_works(act: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     while True:
         try:
             act()
@@ -362,13 +363,13 @@ def test_a_collected_ring_warns_and_its_memory_outlives_the_kernels_work(run_chi
         assert any("unclosed ring with" in text for text in texts), texts
         alike = look_alikes()
         theirs.send(b"x" * 64)
-        ours.settimeout(30)
+        ours.settimeout(HANG_S)
         if how != "thread":
             assert not closing._kept, "the kernel has let go"
             assert seen[0]() is None
             assert ours.recv(64) == b"x" * 64
         assert_untouched(alike)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HANG_S
         while open_fds() != before and time.monotonic() < deadline:
             time.sleep(0.01)
         assert open_fds() == before
@@ -570,7 +571,7 @@ def test_a_forked_child_does_not_keep_the_parents_port(run_child: RunChild, tmp_
             listener.close()
             os.close(1)
             os.close(2)
-            signal.alarm(60)
+            signal.alarm(2 * HANG_S)
             open(sys.argv[1]).close()  # until the test opens it too
         os._exit(0)
         """,
