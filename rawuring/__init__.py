@@ -1,11 +1,13 @@
 """io_uring for Python in pure ctypes: no compiler, no liburing, no dependency.
 
-`Ring` is the whole of it for most programs; `abi` has the kernel's constants.
+`Ring` is the whole of it for most programs; `abi` has the kernel's constants, and `inspect`
+shows what is in a ring.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 if sys.version_info < (3, 10):
     raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0])
@@ -28,6 +30,9 @@ from .errors import (
 from .files import FileTable, Fixed
 from .inflight import Operation, Stream
 from .ring import WANTED_FLAGS, Ring
+
+if TYPE_CHECKING:
+    from . import inspect as inspect
 
 __version__ = "0.1.0"
 
@@ -54,3 +59,12 @@ __all__ = [
     "WrongThreadError",
     "abi",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when it is asked for: most programs never look into a ring.
+    if name != "inspect":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(".inspect", __name__)
