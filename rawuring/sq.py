@@ -26,7 +26,20 @@ import sys
 from . import abi, atomics
 from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from .mmap_ring import RingMemory
-from .prep import BufferPreps, FilePreps, SocketPreps, WaitingPreps
+from .prep import (
+    BufferPreps,
+    CommandPreps,
+    DescriptorPreps,
+    EventPreps,
+    FilePreps,
+    PathPreps,
+    RangePreps,
+    RingPreps,
+    SocketPreps,
+    TransferPreps,
+    WaitingPreps,
+    ZeroCopyPreps,
+)
 from .prep.base import U32
 
 _NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
@@ -35,17 +48,31 @@ _USER_DATA_OFFSET = abi.IO_URING_SQE.fields["user_data"].offset
 _IO_LINK = int(abi.SqeFlag.IO_LINK)
 
 
-class SubmissionQueue(FilePreps, SocketPreps, WaitingPreps, BufferPreps):
+class SubmissionQueue(
+    FilePreps,
+    RangePreps,
+    DescriptorPreps,
+    PathPreps,
+    SocketPreps,
+    TransferPreps,
+    ZeroCopyPreps,
+    BufferPreps,
+    WaitingPreps,
+    EventPreps,
+    RingPreps,
+    CommandPreps,
+):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
     __slots__ = ("_memory", "_lap", "_published", "_consumed", "_entries", "_shift", "_tail_plain", "_sqpoll", "_closed")
 
-    def __init__(self, memory: RingMemory, *, sqpoll: bool = False) -> None:
+    def __init__(self, memory: RingMemory, *, sqpoll: bool = False, mixed: bool = False) -> None:
         self._memory = memory
         self._sqpoll = sqpoll
         self._closed: RingClosedError | None = None
         self._sqes = memory.sqes
         self._stride = memory.sqe_nbytes
+        self._mixed, self._wide_tail = mixed, -1
         self._shift = memory.sqe_nbytes.bit_length() - 1
         self._entries = memory.sq_entries
         tail = self._published = self._consumed = memory.sq_tail.load()

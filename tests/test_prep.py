@@ -1,146 +1,73 @@
 """Every SQE byte that every encoder writes, and the fixed form of the encoders' docstrings.
 
-What is expected is built from the layout of struct io_uring_sqe and the semantics of liburing's
-io_uring_prep_* functions, never from the encoders' own constants.
+What is expected is the table in tools/sqe_cases.py, which tools/compare_liburing.py compares with
+what C's liburing writes.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from test_queues import FakeKernel
 
 from rawuring import abi
+from rawuring.errors import RawuringError, SubmissionQueueFullError
 from rawuring.prep import base, waiting
 from rawuring.sq import SubmissionQueue
+from tools import sqe_cases
+from tools.sqe_cases import CASES, SHARED, Case, Value, expected, helpers
 
 Op, SqeFlag = abi.Op, abi.SqeFlag
 
-# One value for each kind of field, with different bytes everywhere. None of them has a bit that an
-# encoder adds (MULTISHOT, BUFFER_SELECT, CANCEL_FD, TIMEOUT_UPDATE), so a missing one shows.
-FD = 0x0102_0304
-OFF = 0x1112_1314_1516_1718
-ADDR = 0x2122_2324_2526_2728
-LEN = 0x3132_3334
-OP_FLAGS = 0x4144_4548
-USER_DATA = 0x5152_5354_5556_5758
-SQE_FLAGS = 0x51
-IOPRIO = 0x6164
-BUF = 0x7172
-PERSONALITY = 0x8182
-SLOT = 0x9192_9394
-MASK = 0xA1A2_A3A4
-MASK_IN_SQE = MASK if sys.byteorder == "little" else 0xA3A4_A1A2  # poll32_events of io_uring.h
-
-# The parameters that mean the same in every encoder that has them: their field, and a value.
-SHARED = {
-    "user_data": ("user_data", USER_DATA),
-    "sqe_flags": ("flags", SQE_FLAGS),
-    "ioprio": ("ioprio", IOPRIO),
-    "buf_group": ("buf_group", BUF),
-    "personality": ("personality", PERSONALITY),
-    "rw_flags": ("rw_flags", OP_FLAGS),
+# Every io_uring_prep_* function of liburing 2.15, and what there is instead of those without an encoder.
+HELPERS = """
+    io_uring_prep_accept io_uring_prep_accept_direct io_uring_prep_bind io_uring_prep_cancel
+    io_uring_prep_cancel64 io_uring_prep_cancel_fd io_uring_prep_close io_uring_prep_close_direct
+    io_uring_prep_cmd_discard io_uring_prep_cmd_getsockname io_uring_prep_cmd_sock
+    io_uring_prep_cmd_zone_reset_all io_uring_prep_connect io_uring_prep_epoll_ctl
+    io_uring_prep_epoll_wait io_uring_prep_fadvise io_uring_prep_fadvise64
+    io_uring_prep_fallocate io_uring_prep_fgetxattr io_uring_prep_files_update
+    io_uring_prep_fixed_fd_install io_uring_prep_fsetxattr io_uring_prep_fsync
+    io_uring_prep_ftruncate io_uring_prep_futex_wait io_uring_prep_futex_waitv
+    io_uring_prep_futex_wake io_uring_prep_getxattr io_uring_prep_link io_uring_prep_link_timeout
+    io_uring_prep_linkat io_uring_prep_listen io_uring_prep_madvise io_uring_prep_madvise64
+    io_uring_prep_mkdir io_uring_prep_mkdirat io_uring_prep_msg_ring
+    io_uring_prep_msg_ring_cqe_flags io_uring_prep_msg_ring_fd io_uring_prep_msg_ring_fd_alloc
+    io_uring_prep_multishot_accept io_uring_prep_multishot_accept_direct io_uring_prep_nop
+    io_uring_prep_nop128 io_uring_prep_open io_uring_prep_open_direct io_uring_prep_openat
+    io_uring_prep_openat2 io_uring_prep_openat2_direct io_uring_prep_openat_direct
+    io_uring_prep_pipe io_uring_prep_pipe_direct io_uring_prep_poll_add
+    io_uring_prep_poll_multishot io_uring_prep_poll_remove io_uring_prep_poll_update
+    io_uring_prep_provide_buffers io_uring_prep_read io_uring_prep_read_fixed
+    io_uring_prep_read_multishot io_uring_prep_readv io_uring_prep_readv2
+    io_uring_prep_readv_fixed io_uring_prep_recv io_uring_prep_recv_multishot
+    io_uring_prep_recvmsg io_uring_prep_recvmsg_multishot io_uring_prep_remove_buffers
+    io_uring_prep_rename io_uring_prep_renameat io_uring_prep_rw io_uring_prep_send
+    io_uring_prep_send_bundle io_uring_prep_send_set_addr io_uring_prep_send_zc
+    io_uring_prep_send_zc_fixed io_uring_prep_sendmsg io_uring_prep_sendmsg_zc
+    io_uring_prep_sendmsg_zc_fixed io_uring_prep_sendto io_uring_prep_setxattr
+    io_uring_prep_shutdown io_uring_prep_socket io_uring_prep_socket_direct
+    io_uring_prep_socket_direct_alloc io_uring_prep_splice io_uring_prep_statx
+    io_uring_prep_symlink io_uring_prep_symlinkat io_uring_prep_sync_file_range io_uring_prep_tee
+    io_uring_prep_timeout io_uring_prep_timeout_remove io_uring_prep_timeout_update
+    io_uring_prep_unlink io_uring_prep_unlinkat io_uring_prep_uring_cmd io_uring_prep_uring_cmd128
+    io_uring_prep_waitid io_uring_prep_write io_uring_prep_write_fixed io_uring_prep_writev
+    io_uring_prep_writev2 io_uring_prep_writev_fixed
+    __io_uring_prep_uring_cmd
+""".split()
+WITHOUT_ENCODER = {
+    "__io_uring_prep_uring_cmd": "what prep_uring_cmd and prep_uring_cmd128 share",
+    "io_uring_prep_send_set_addr": "arguments of prep_sendto and prep_send_zc: an SQE is written at once",
 }
-
-
-class Case(NamedTuple):
-    """A call with its own arguments, and the fields it fills; more fields by each parameter with a default."""
-
-    name: str
-    since: str
-    args: tuple[int, ...]
-    fields: dict[str, int]
-    options: dict[str, tuple[str, int]] = {}  # parameter: its field, a value
-
-
-ACCEPT = {"opcode": Op.ACCEPT, "fd": FD, "addr": ADDR, "off": OFF, "accept_flags": OP_FLAGS}
-OPENAT = {"opcode": Op.OPENAT, "fd": FD, "addr": ADDR, "open_flags": OP_FLAGS, "len": LEN}
-ALLOC = abi.FILE_INDEX_ALLOC
-ACCEPT_MULTISHOT, RECV_MULTISHOT = abi.Accept.MULTISHOT, abi.RecvSend.RECV_MULTISHOT
-
-CASES = [
-    # waiting
-    Case("prep_nop", Op.NOP.since, (), {"opcode": Op.NOP, "fd": -1}),
-    Case("prep_nop_flags", abi.Nop.INJECT_RESULT.since, (OP_FLAGS,),
-         {"opcode": Op.NOP, "fd": -1, "nop_flags": OP_FLAGS},
-         {"res": ("len", LEN), "fd": ("fd", FD), "buf_index": ("buf_index", BUF)}),
-    Case("prep_poll_add", Op.POLL_ADD.since, (FD, MASK),
-         {"opcode": Op.POLL_ADD, "fd": FD, "poll32_events": MASK_IN_SQE}, {"poll_flags": ("len", LEN)}),
-    Case("prep_poll_multishot", abi.Poll.ADD_MULTI.since, (FD, MASK),
-         {"opcode": Op.POLL_ADD, "fd": FD, "poll32_events": MASK_IN_SQE, "len": abi.Poll.ADD_MULTI}),
-    Case("prep_poll_remove", Op.POLL_REMOVE.since, (ADDR,), {"opcode": Op.POLL_REMOVE, "fd": -1, "addr": ADDR}),
-    Case("prep_poll_update", abi.Poll.UPDATE_EVENTS.since, (ADDR, OFF, MASK, LEN),
-         {"opcode": Op.POLL_REMOVE, "fd": -1, "addr": ADDR, "off": OFF, "len": LEN, "poll32_events": MASK_IN_SQE}),
-    Case("prep_timeout", Op.TIMEOUT.since, (ADDR, OFF, OP_FLAGS),
-         {"opcode": Op.TIMEOUT, "fd": -1, "addr": ADDR, "len": 1, "off": OFF, "timeout_flags": OP_FLAGS}),
-    Case("prep_timeout_remove", Op.TIMEOUT_REMOVE.since, (ADDR, OP_FLAGS),
-         {"opcode": Op.TIMEOUT_REMOVE, "fd": -1, "addr": ADDR, "timeout_flags": OP_FLAGS}),
-    Case("prep_timeout_update", abi.Timeout.UPDATE.since, (OFF, ADDR, OP_FLAGS),
-         {"opcode": Op.TIMEOUT_REMOVE, "fd": -1, "addr2": OFF, "addr": ADDR,
-          "timeout_flags": OP_FLAGS | abi.Timeout.UPDATE}),
-    Case("prep_link_timeout", Op.LINK_TIMEOUT.since, (ADDR, OP_FLAGS),
-         {"opcode": Op.LINK_TIMEOUT, "fd": -1, "addr": ADDR, "len": 1, "timeout_flags": OP_FLAGS}),
-    Case("prep_cancel", Op.ASYNC_CANCEL.since, (ADDR, OP_FLAGS),
-         {"opcode": Op.ASYNC_CANCEL, "fd": -1, "addr": ADDR, "cancel_flags": OP_FLAGS}, {"opcode": ("len", LEN)}),
-    Case("prep_cancel_fd", abi.Cancel.FD.since, (FD, OP_FLAGS),
-         {"opcode": Op.ASYNC_CANCEL, "fd": FD, "cancel_flags": OP_FLAGS | abi.Cancel.FD},
-         {"opcode": ("len", LEN), "target_user_data": ("addr", ADDR)}),
-    # files
-    Case("prep_read", Op.READ.since, (FD, ADDR, LEN, OFF),
-         {"opcode": Op.READ, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF}),
-    Case("prep_read", Op.READ.since, (FD, ADDR, LEN, -1),
-         {"opcode": Op.READ, "fd": FD, "addr": ADDR, "len": LEN, "off": abi.CURRENT_POSITION}),
-    Case("prep_write", Op.WRITE.since, (FD, ADDR, LEN, OFF),
-         {"opcode": Op.WRITE, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF}),
-    Case("prep_read_fixed", Op.READ_FIXED.since, (FD, ADDR, LEN, OFF, BUF),
-         {"opcode": Op.READ_FIXED, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF, "buf_index": BUF}),
-    Case("prep_write_fixed", Op.WRITE_FIXED.since, (FD, ADDR, LEN, OFF, BUF),
-         {"opcode": Op.WRITE_FIXED, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF, "buf_index": BUF}),
-    Case("prep_readv", Op.READV.since, (FD, ADDR, LEN, OFF),
-         {"opcode": Op.READV, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF}),
-    Case("prep_writev", Op.WRITEV.since, (FD, ADDR, LEN, OFF),
-         {"opcode": Op.WRITEV, "fd": FD, "addr": ADDR, "len": LEN, "off": OFF}),
-    Case("prep_fsync", Op.FSYNC.since, (FD, OP_FLAGS),
-         {"opcode": Op.FSYNC, "fd": FD, "fsync_flags": OP_FLAGS}, {"offset": ("off", OFF), "nbytes": ("len", LEN)}),
-    Case("prep_openat", Op.OPENAT.since, (FD, ADDR, OP_FLAGS, LEN), OPENAT),
-    Case("prep_openat_direct", "5.15", (FD, ADDR, OP_FLAGS, LEN, SLOT), {**OPENAT, "file_index": SLOT + 1}),
-    Case("prep_openat_direct", "5.15", (FD, ADDR, OP_FLAGS, LEN, 0), {**OPENAT, "file_index": 1}),
-    Case("prep_openat_direct", "5.15", (FD, ADDR, OP_FLAGS, LEN, ALLOC), {**OPENAT, "file_index": ALLOC}),
-    Case("prep_close", Op.CLOSE.since, (FD,), {"opcode": Op.CLOSE, "fd": FD}),
-    Case("prep_close_direct", "5.15", (SLOT,), {"opcode": Op.CLOSE, "file_index": SLOT + 1}),
-    # sockets
-    Case("prep_send", Op.SEND.since, (FD, ADDR, LEN, OP_FLAGS),
-         {"opcode": Op.SEND, "fd": FD, "addr": ADDR, "len": LEN, "msg_flags": OP_FLAGS}),
-    Case("prep_recv", Op.RECV.since, (FD, ADDR, LEN, OP_FLAGS),
-         {"opcode": Op.RECV, "fd": FD, "addr": ADDR, "len": LEN, "msg_flags": OP_FLAGS}),
-    Case("prep_recv_multishot", RECV_MULTISHOT.since, (FD, ADDR, LEN, OP_FLAGS),
-         {"opcode": Op.RECV, "fd": FD, "addr": ADDR, "len": LEN, "msg_flags": OP_FLAGS,
-          "ioprio": RECV_MULTISHOT, "flags": SqeFlag.BUFFER_SELECT}),
-    Case("prep_sendmsg", Op.SENDMSG.since, (FD, ADDR, OP_FLAGS),
-         {"opcode": Op.SENDMSG, "fd": FD, "addr": ADDR, "len": 1, "msg_flags": OP_FLAGS}),
-    Case("prep_recvmsg", Op.RECVMSG.since, (FD, ADDR, OP_FLAGS),
-         {"opcode": Op.RECVMSG, "fd": FD, "addr": ADDR, "len": 1, "msg_flags": OP_FLAGS}),
-    Case("prep_accept", Op.ACCEPT.since, (FD, ADDR, OFF, OP_FLAGS), ACCEPT),
-    Case("prep_accept_direct", "5.15", (FD, ADDR, OFF, OP_FLAGS, SLOT), {**ACCEPT, "file_index": SLOT + 1}),
-    Case("prep_accept_direct", "5.15", (FD, ADDR, OFF, OP_FLAGS, ALLOC), {**ACCEPT, "file_index": ALLOC}),
-    Case("prep_multishot_accept", ACCEPT_MULTISHOT.since, (FD, ADDR, OFF, OP_FLAGS),
-         {**ACCEPT, "ioprio": ACCEPT_MULTISHOT}),
-    Case("prep_multishot_accept_direct", ACCEPT_MULTISHOT.since, (FD, ADDR, OFF, OP_FLAGS),
-         {**ACCEPT, "ioprio": ACCEPT_MULTISHOT, "file_index": ALLOC}),
-    Case("prep_connect", Op.CONNECT.since, (FD, ADDR, OFF),
-         {"opcode": Op.CONNECT, "fd": FD, "addr": ADDR, "off": OFF}),
-    Case("prep_shutdown", Op.SHUTDOWN.since, (FD, LEN), {"opcode": Op.SHUTDOWN, "fd": FD, "len": LEN}),
-    # buffers
-    Case("prep_provide_buffers", Op.PROVIDE_BUFFERS.since, (ADDR, LEN, FD, BUF, OFF),
-         {"opcode": Op.PROVIDE_BUFFERS, "addr": ADDR, "len": LEN, "fd": FD, "buf_group": BUF, "off": OFF}),
-    Case("prep_remove_buffers", Op.REMOVE_BUFFERS.since, (FD, BUF),
-         {"opcode": Op.REMOVE_BUFFERS, "fd": FD, "buf_group": BUF}),
-]  # fmt: skip
+# Encoders beyond liburing's.
+WITHOUT_HELPER = {"prep_nop_flags", "prep_recv_zc"}
+# The page of liburing's manual where it is not that of the helper.
+PAGES = {"prep_nop_flags": Op.NOP.man, "prep_recv_zc": Op.RECV_ZC.man, "prep_rw": "io_uring_enter(2)"}
 
 PREPS: dict[str, Callable[..., None]] = {
     name: function for name, function in inspect.getmembers(SubmissionQueue) if name.startswith("prep_")
@@ -153,29 +80,35 @@ def test_every_encoder_is_in_the_table() -> None:
     assert {case.name for case in CASES} == PREPS.keys()
 
 
-def written(name: str, args: tuple[int, ...], keywords: dict[str, int]) -> bytes:
-    """The bytes of the SQE that a call writes over a slot full of ones; both neighbours must stay as they are."""
+def test_every_helper_of_liburing_has_an_encoder() -> None:
+    assert len(HELPERS) == len(set(HELPERS)) == 105
+    encoders = {helper.removeprefix("io_uring_") for helper in HELPERS if helper not in WITHOUT_ENCODER}
+    assert encoders | WITHOUT_HELPER == PREPS.keys()
+    assert WITHOUT_ENCODER.keys() < set(HELPERS)
+    # Those without an encoder are in the table, too: their bytes are written by another.
+    assert {helper for case in CASES for helper, _ in helpers(case)} == set(HELPERS)
+
+
+def test_every_operation_has_an_encoder() -> None:
+    assert {case.fields["opcode"] for case in CASES} == set(Op)
+
+
+def written(name: str, args: tuple[int, ...], keywords: Mapping[str, Value]) -> bytes:
+    """The bytes of the SQE that a call writes over slots full of ones; what is around them must stay as it is."""
     kernel = FakeKernel(entries=4)
-    sq = SubmissionQueue(kernel.memory())
+    sq = SubmissionQueue(kernel.memory(), mixed=True)
     kernel.sqes[:] = b"\xff" * len(kernel.sqes)
-    at = (sq.tail & 3) * 64
+    before, at = sq.tail, (sq.tail & 3) * 64
     getattr(sq, name)(*args, **keywords)
-    assert kernel.sqes[:at] + kernel.sqes[at + 64 :] == b"\xff" * (len(kernel.sqes) - 64)
-    return bytes(kernel.sqes[at : at + 64])
+    end = at + (sq.tail - before) * 64
+    assert kernel.sqes[:at] + kernel.sqes[end:] == b"\xff" * (len(kernel.sqes) - (end - at))
+    return bytes(kernel.sqes[at:end])
 
 
-def options_of(case: Case) -> dict[str, tuple[str, int]]:
+def options_of(case: Case) -> dict[str, tuple[str, Value]]:
     """The field and a value for every parameter that the case gives no argument for."""
     names = list(inspect.signature(PREPS[case.name]).parameters)[1 + len(case.args) :]
     return {name: {**SHARED, **case.options}[name] for name in names}
-
-
-def expected(case: Case, options: dict[str, tuple[str, int]]) -> bytes:
-    fields = dict(case.fields)
-    for field, value in options.values():
-        # Bits of the caller's come beside those that make the request what it is.
-        fields[field] = fields.get(field, 0) | value if field in ("ioprio", "flags") else value
-    return bytes(abi.IO_URING_SQE.pack(**{field: int(value) for field, value in fields.items()}))
 
 
 @EVERY_CASE
@@ -237,10 +170,167 @@ def test_poll_events_on_big_endian_machines(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_shapes_are_the_layouts_fields() -> None:
     """Each field of the general shape lies where struct io_uring_sqe has it."""
     names = "opcode flags ioprio fd off addr len rw_flags user_data buf_index personality file_index addr3".split()
+    names.append("attr_type_mask")
     for i, name in enumerate(names):
         values = [0] * len(names)
         values[i] = 1
         assert base.SQE.pack(*values) == bytes(abi.IO_URING_SQE.pack(**{name: 1})), name
+
+
+# --- requests of 128 bytes
+
+
+def queue(entries: int, setup_flags: int, tail: int = 0) -> tuple[FakeKernel, SubmissionQueue]:
+    """A queue whose next slot is that of `tail`."""
+    kernel = FakeKernel(entries, setup_flags=abi.Setup.NO_SQARRAY | setup_flags, start=tail)
+    kernel.sqes[:] = bytes(len(kernel.sqes))
+    return kernel, SubmissionQueue(kernel.memory(), mixed=bool(setup_flags & abi.Setup.SQE_MIXED))
+
+
+def slots(kernel: FakeKernel, first: int, count: int = 1) -> bytes:
+    return bytes(kernel.sqes[first * 64 : (first + count) * 64])
+
+
+def nop128(user_data: int, sqe_flags: int = 0) -> bytes:
+    sqe = abi.IO_URING_SQE.pack(opcode=Op.NOP128, fd=-1, user_data=user_data, flags=sqe_flags)
+    return bytes(sqe) + bytes(64)
+
+
+def nop(user_data: int, sqe_flags: int = 0) -> bytes:
+    return bytes(abi.IO_URING_SQE.pack(opcode=Op.NOP, fd=-1, user_data=user_data, flags=sqe_flags))
+
+
+def filler(sqe_flags: int = 0) -> bytes:
+    return nop(base.FILLER_USER_DATA, SqeFlag.CQE_SKIP_SUCCESS | sqe_flags)
+
+
+def test_a_slot_of_an_sqe128_ring_holds_one() -> None:
+    kernel, sq = queue(4, abi.Setup.SQE128)
+    for user_data in range(4):
+        sq.prep_nop128(user_data=user_data)
+    with pytest.raises(SubmissionQueueFullError):
+        sq.prep_nop128()
+    assert sq.flush() == 4
+    assert kernel.consume() == [nop128(user_data) for user_data in range(4)]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.fields["opcode"] == Op.URING_CMD])
+def test_a_command_fills_the_slot_of_an_sqe128_ring(case: Case) -> None:
+    kernel, sq = queue(4, abi.Setup.SQE128)
+    kernel.sqes[:] = b"\xff" * len(kernel.sqes)
+    getattr(sq, case.name)(*case.args)
+    assert bytes(kernel.sqes[:256]) == expected(case, {}) + bytes(64) + b"\xff" * 128
+
+
+def test_a_command_of_an_sqe128_ring_has_80_bytes() -> None:
+    kernel, sq = queue(4, abi.Setup.SQE128)
+    sq.prep_uring_cmd(7, 3, sqe_cases.CMD80)
+    assert kernel.sqes[48:128] == sqe_cases.CMD80
+    with pytest.raises(RawuringError, match="81 bytes"):
+        sq.prep_uring_cmd(7, 3, bytes(81))
+
+
+def test_a_command_that_is_too_long_is_refused() -> None:
+    kernel, sq = queue(4, abi.Setup.SQE_MIXED, tail=3)
+    before = bytes(kernel.sqes)
+    with pytest.raises(RawuringError, match="has room for 16; with 128 bytes it has 80"):
+        sq.prep_uring_cmd(7, 3, bytes(17))
+    with pytest.raises(RawuringError, match="room for 80$"):
+        sq.prep_uring_cmd128(7, 3, bytes(81))
+    with pytest.raises(struct.error):
+        sq.prep_nop128(user_data=1 << 64)
+    assert (sq.unpublished, bytes(kernel.sqes)) == (0, before)
+
+
+def test_a_ring_of_64_byte_sqes_says_what_to_do() -> None:
+    kernel, sq = queue(4, 0)
+    for name, args in (("prep_nop128", ()), ("prep_uring_cmd128", (0, 0))):
+        with pytest.raises(RawuringError, match=r"SQE_MIXED \(Linux 6\.19\) or Setup\.SQE128"):
+            getattr(sq, name)(*args)
+    assert sq.tail == 0
+
+
+def test_two_slots_of_a_mixed_ring() -> None:
+    kernel, sq = queue(8, abi.Setup.SQE_MIXED)
+    sq.prep_nop(user_data=1)
+    sq.prep_nop128(user_data=2)
+    sq.prep_nop(user_data=3)
+    assert (sq.tail, sq.ready, sq.space_left) == (4, 4, 4)
+    assert slots(kernel, 0, 4) == nop(1) + nop128(2) + nop(3)
+    assert sq.flush() == 4
+
+
+def test_the_last_slot_of_a_mixed_ring_gets_a_filler() -> None:
+    kernel, sq = queue(4, abi.Setup.SQE_MIXED, tail=3)
+    sq.prep_nop128(user_data=1)
+    assert (sq.tail, sq.ready) == (6, 3)
+    assert slots(kernel, 3) == filler()
+    assert slots(kernel, 0, 2) == nop128(1)
+    sq.prep_nop(user_data=2)
+    with pytest.raises(SubmissionQueueFullError):
+        sq.prep_nop()
+
+
+@pytest.mark.parametrize("link", [SqeFlag.IO_LINK, SqeFlag.IO_HARDLINK])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_chain_goes_on_through_the_filler(link: abi.SqeFlag, wide: bool) -> None:
+    tail = 5 if wide else 6
+    kernel, sq = queue(8, abi.Setup.SQE_MIXED, tail)
+    if wide:
+        # Its second half looks like an SQE with other flags.
+        sq.prep_uring_cmd128(0, 0, bytes([0xFF]) * 80, sqe_flags=int(link))
+    else:
+        sq.prep_nop(sqe_flags=int(link))
+    sq.prep_nop128(user_data=1)
+    assert slots(kernel, 7) == filler(link)
+    assert slots(kernel, 0, 2) == nop128(1)
+
+
+def test_a_filler_links_nothing_by_itself() -> None:
+    kernel, sq = queue(8, abi.Setup.SQE_MIXED, tail=5)
+    sq.prep_uring_cmd128(0, 0, bytes([0xFF]) * 80)
+    sq.prep_nop128(user_data=1)
+    assert slots(kernel, 7) == filler()
+    # On the next lap an SQE of 64 bytes ends where the wide one did.
+    sq.flush()
+    kernel.consume()
+    for _ in range(4):
+        sq.prep_nop()
+    sq.flush()
+    kernel.consume()
+    sq.prep_nop(sqe_flags=int(SqeFlag.IO_LINK))
+    sq.prep_nop128(user_data=2)
+    assert slots(kernel, 7) == filler(SqeFlag.IO_LINK)
+
+
+@pytest.mark.parametrize(("tail", "queued"), [(0, 3), (1, 3), (2, 3), (1, 2), (3, 3), (0, 4)])
+def test_a_mixed_ring_without_room_for_two_stays_as_it_is(tail: int, queued: int) -> None:
+    kernel, sq = queue(4, abi.Setup.SQE_MIXED, tail)
+    for user_data in range(queued):
+        sq.prep_nop(user_data=user_data)
+    before, position = bytes(kernel.sqes), sq.tail
+    for _ in range(2):
+        with pytest.raises(SubmissionQueueFullError, match=r"submit\(\)"):
+            sq.prep_nop128()
+    assert (bytes(kernel.sqes), sq.tail) == (before, position)
+    sq.flush()
+    assert len(kernel.consume()) == queued
+    sq.prep_nop128(user_data=9)
+    sq.flush()
+    assert kernel.consume()[-2:] == [nop128(9)[:64], bytes(64)]
+
+
+def test_a_mixed_ring_looks_again_at_what_the_kernel_took() -> None:
+    """One slot was free by the last look, and more are by now."""
+    kernel, sq = queue(4, abi.Setup.SQE_MIXED)
+    for user_data in range(4):
+        sq.prep_nop(user_data=user_data)
+    sq.flush()
+    kernel.consume(1)
+    assert sq.has_room()  # slot 0, by what is known now
+    kernel.consume(1)
+    sq.prep_nop128(user_data=4)
+    assert slots(kernel, 0, 2) == nop128(4)
 
 
 # --- the docstrings: a reference is made from their labels
@@ -275,8 +365,9 @@ def test_the_labels_and_their_order(name: str) -> None:
 @EVERY_PREP
 def test_the_first_line_names_the_opcode(name: str) -> None:
     first, blank = (inspect.getdoc(PREPS[name]) + "\n").split("\n")[:2]  # type: ignore[operator]
-    op = next(Op(case.fields["opcode"]) for case in CASES if case.name == name)
-    assert re.match(rf"Queue (a multishot )?{op.kernel_name}\b.*[:.]", first) and not blank
+    op = next(case.fields["opcode"] for case in CASES if case.name == name)
+    subject = "operation `op`" if name == "prep_rw" else Op(op).kernel_name
+    assert re.match(rf"Queue (a multishot )?{subject}(?!\w).*[:.]", first) and not blank
 
 
 @EVERY_CASE
@@ -284,8 +375,7 @@ def test_since_and_man(case: Case) -> None:
     found = SINCE.fullmatch(labels_of(case.name)["Since"])
     assert found, labels_of(case.name)["Since"]
     assert found[1] == case.since
-    # The flags of a NOP have no helper, and so no page, of their own.
-    assert found[2].split(", ")[0] == f"io_uring_{case.name.removesuffix('_flags')}(3)"
+    assert found[2].split(", ")[0] == PAGES.get(case.name, f"io_uring_{case.name}(3)")
 
 
 @EVERY_PREP
@@ -307,4 +397,4 @@ def test_the_docstring_speaks_of_its_parameters(name: str) -> None:
     for quoted in re.findall(r"`([^`]+)`", inspect.getdoc(PREPS[name]) or ""):
         if quoted in PREPS or quoted.startswith(("Ring.", "-")):
             continue
-        assert set(re.findall(r"[a-z_]+", quoted)) <= known.keys(), quoted
+        assert set(re.findall(r"[a-z_]\w*", quoted)) <= known.keys(), quoted

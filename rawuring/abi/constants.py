@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 __all__ = [
-    "CQE_BUFFER_SHIFT", "CURRENT_POSITION", "FILE_INDEX_ALLOC", "FUTEX_BITSET_MATCH_ANY",
+    "AT_FDCWD", "CQE_BUFFER_SHIFT", "CURRENT_POSITION", "FILE_INDEX_ALLOC", "FUTEX_BITSET_MATCH_ANY",
     "MAX_CQ_ENTRIES", "MAX_ENTRIES", "MAX_FUTEX_WAITV", "MAX_IOVECS", "MAX_PBUF_RING_ENTRIES",
     "MAX_PROBE_OPS", "MAX_REGISTERED_BUFFERS", "MAX_REGISTERED_BUFFER_NBYTES",
     "MAX_REGISTERED_RING_FDS", "MAX_RW_NBYTES", "NOTIF_USAGE_ZC_COPIED", "OFF_MMAP_MASK",
@@ -304,6 +304,8 @@ class BlockOp(Value, prefix="BLOCK_URING_CMD_"):
 
 # `sqe.file_index`: the kernel picks a free slot of the file table (5.19).
 FILE_INDEX_ALLOC: Final = 0xFFFF_FFFF
+# `sqe.fd` (or another directory fd) of operations on paths: relative to the working directory.
+AT_FDCWD: Final = -100
 # `sqe.off` of reads and writes: at the file's own position (Feature.RW_CUR_POS, 5.6).
 CURRENT_POSITION: Final = 0xFFFF_FFFF_FFFF_FFFF
 # An entry of REGISTER_FILES_UPDATE that leaves its slot as it is (5.12).

@@ -1,6 +1,6 @@
 """What every encoder stands on: the slots of the SQ and the layout of an SQE.
 
-May import abi. Never makes a system call.
+May import abi and errors. Never makes a system call.
 
 How an SQE is written
     One `Struct.pack_into` writes all 64 bytes: what a request does not use is zero, and
@@ -36,6 +36,20 @@ How long memory must live: the words after `Memory` in the docstrings of encoder
     registered   until it is unregistered, and every request that uses it has completed
     none         no memory of yours is involved
 
+Requests of 128 bytes (NOP128, URING_CMD128)
+    On a ring with Setup.SQE128 every slot has room for one. With Setup.SQE_MIXED such a request
+    takes two neighbouring slots and may not begin in the last slot of the array: a NOP that is
+    silent when it succeeds then fills that slot. Both are slots like others to `tail` and `ready`.
+    The filler keeps a chain that runs through it whole. When the chain breaks before it, it
+    completes with ECANCELED like the rest of the chain; its user_data is FILLER_USER_DATA.
+    A ring on which a silent request was ever submitted refuses IO_DRAIN (EOPNOTSUPP).
+
+Other names
+    *_addr          an address; `addr` alone is that of the data
+    nbytes          a length in bytes, whatever the C name is
+    file_index      a slot of the file table, from 0 on, or abi.FILE_INDEX_ALLOC
+    reserved_flags  what the kernel has no flags for yet: it wants 0
+
 user_data and sqe_flags are keyword-only. The others are not, for speed alone (a keyword-only
 parameter that is left out costs a dict look-up), and are best passed by keyword.
 """
@@ -45,29 +59,64 @@ from __future__ import annotations
 from struct import Struct
 
 from .. import abi
+from ..errors import RawuringError, SubmissionQueueFullError
 
 # struct io_uring_sqe, field by field:
-#   opcode flags ioprio fd | off | addr | len op_flags | user_data | buf personality file_index | addr3 | pad2
+#   opcode flags ioprio fd | off | addr | len op_flags | user_data | buf personality file_index
+#   | addr3 | attr_type_mask
 # "=" is the machine's byte order without padding of its own; `x` is a byte that is zeroed.
-SQE = Struct("=BBHiQQIIQHHIQ8x")
+SQE = Struct("=BBHiQQIIQHHIQQ")
 NOP = Struct("=BBxxi24xQ24x")  # opcode, flags, fd, user_data
 FILE_IO = Struct("=BBHiqQIIQHH20x")  # off is signed: -1 is the file position
 SOCKET_IO = Struct("=BBHi8xQIIQHH20x")  # no off
+SEND_TO = Struct("=BBHiQQIIQHHH18x")  # off is addr2, and half of file_index addr_len
+SPLICE = Struct("=BBxxiqqIIQxxHi16x")  # off and splice_off_in are signed, as is splice_fd_in
+# opcode flags fd | cmd_op | addr | len op_flags | user_data | buf personality optlen | cmd
+COMMAND = Struct("=BBxxiI4xQIIQHHI16s")
+COMMAND128 = Struct("=BBxxiI4xQIIQHHI80s")
+SQE128 = Struct("=BBHiQQIIQHHIQQ64x")
 
-assert SQE.size == NOP.size == FILE_IO.size == SOCKET_IO.size == abi.IO_URING_SQE.nbytes
+assert (
+    SQE.size == NOP.size == FILE_IO.size == SOCKET_IO.size == SEND_TO.size == SPLICE.size == COMMAND.size
+    == abi.IO_URING_SQE.nbytes
+)  # fmt: skip
+assert COMMAND128.size == SQE128.size == 2 * abi.IO_URING_SQE.nbytes
 
 U32 = 0xFFFF_FFFF
+FILLER_USER_DATA = 0xFFFF_FFFF_FFFF_FFFF
+
+_NOP = int(abi.Op.NOP)
+_LINKS = int(abi.SqeFlag.IO_LINK | abi.SqeFlag.IO_HARDLINK)
+_SILENT = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
+_FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
+
+
+def encoded_file_index(file_index: int) -> int:
+    """The SQE's form of a fixed slot: slot + 1, since 0 means "an ordinary fd"; ALLOC stands for itself."""
+    return file_index if file_index == abi.FILE_INDEX_ALLOC else file_index + 1
 
 
 class Encoder:
     """Slots of the SQ, and the encoder that can write any SQE."""
 
-    __slots__ = ("_sqes", "_at", "_limit", "_stride")
+    __slots__ = ("_sqes", "_at", "_limit", "_stride", "_mixed", "_wide_tail")
 
     _sqes: memoryview  # the SQE array
     _at: int  # where the next SQE goes: its offset in the array
     _limit: int  # where the run of free slots that starts there ends
-    _stride: int  # bytes of an SQE: 64, or 128 with Setup.SQE128
+    _stride: int  # bytes of a slot: 64, or 128 with Setup.SQE128
+    _mixed: bool  # Setup.SQE_MIXED: a request of 128 bytes takes two slots
+    _wide_tail: int  # `tail` after the last request that took two; -1 if none did
+
+    @property
+    def tail(self) -> int:
+        """How many slots were ever written."""
+        raise NotImplementedError
+
+    @property
+    def space_left(self) -> int:
+        """How many slots can be written before the queue is full."""
+        raise NotImplementedError
 
     def _make_room(self) -> int:
         """Find the next run of free slots and return its start; an exception says why there is none."""
@@ -89,6 +138,7 @@ class Encoder:
         personality: int = 0,
         file_index: int = 0,
         addr3: int = 0,
+        attr_type_mask: int = 0,
     ) -> None:
         """Write any SQE: the parameters are the fields of struct io_uring_sqe in their order."""
         at = self._at
@@ -96,6 +146,50 @@ class Encoder:
             at = self._make_room()
         SQE.pack_into(
             self._sqes, at, opcode, sqe_flags, ioprio, fd, off, addr,
-            nbytes, op_flags, user_data, buf, personality, file_index, addr3,
+            nbytes, op_flags, user_data, buf, personality, file_index, addr3, attr_type_mask,
         )  # fmt: skip
         self._at = at + self._stride
+
+    def _encode128(self, shape: Struct, *values: int | bytes) -> None:
+        """Write an SQE of 128 bytes: `values` in the order of `shape`, SQE128 or COMMAND128."""
+        sqe = shape.pack(*values)  # first, so that a value that does not fit leaves no filler behind
+        if self._stride == len(sqe):
+            at = self._at
+            if at == self._limit:
+                at = self._make_room()
+            self._sqes[at : at + len(sqe)] = sqe
+            self._at = at + len(sqe)
+        elif self._mixed:
+            at = self._two_slots()
+            self._sqes[at : at + len(sqe)] = sqe
+            # In one statement, within which no signal is handled: one without the other would be wrong.
+            self._wide_tail, self._at = self.tail + 2, at + len(sqe)
+        else:
+            raise RawuringError(
+                "a request of 128 bytes does not fit the SQEs of this ring: "
+                "make it with Setup.SQE_MIXED (Linux 6.19) or Setup.SQE128"
+            )
+
+    def _two_slots(self) -> int:
+        """Find two free slots side by side, next to be written, and return where the first starts."""
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        if self._limit - at >= 2 * self._stride:
+            return at
+        is_last = len(self._sqes) - at == self._stride
+        if self.space_left < 2 + is_last:
+            raise SubmissionQueueFullError(
+                f"the submission queue has no room for a request of two slots{' and a filler' if is_last else ''}: "
+                "call submit(), then queue again, or make the ring larger"
+            )
+        if is_last:
+            # The links of the SQE before it (of which nobody knows whether it is published) go on
+            # through the filler. A published one linked to nothing: its chain ended at the submit.
+            before = at - 2 * self._stride if self._wide_tail == self.tail else at - self._stride
+            links = self._sqes[before + _FLAGS_OFFSET] & _LINKS
+            NOP.pack_into(self._sqes, at, _NOP, _SILENT | links, -1, FILLER_USER_DATA)
+            self._at = at + self._stride
+        else:
+            self._limit = at  # it is out of date: have it found anew
+        return self._make_room()

@@ -1,4 +1,4 @@
-"""Encoders for files: READ, WRITE and their vectored and fixed forms, FSYNC, OPENAT, CLOSE.
+"""Encoders for reading and writing files: READ, WRITE and their vectored, fixed and multishot forms, FSYNC.
 
 May import abi. Never makes a system call. What all encoders share is in `prep.base`.
 """
@@ -14,21 +14,19 @@ _WRITEV = int(abi.Op.WRITEV)
 _FSYNC = int(abi.Op.FSYNC)
 _READ_FIXED = int(abi.Op.READ_FIXED)
 _WRITE_FIXED = int(abi.Op.WRITE_FIXED)
-_OPENAT = int(abi.Op.OPENAT)
-_CLOSE = int(abi.Op.CLOSE)
 _READ = int(abi.Op.READ)
 _WRITE = int(abi.Op.WRITE)
+_READ_MULTISHOT = int(abi.Op.READ_MULTISHOT)
+_READV_FIXED = int(abi.Op.READV_FIXED)
+_WRITEV_FIXED = int(abi.Op.WRITEV_FIXED)
+
+_BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
 
 _pack_file_io = FILE_IO.pack_into
 
 
-def encoded_file_index(file_index: int) -> int:
-    """The SQE's form of a fixed slot: slot + 1, since 0 means "an ordinary fd"; ALLOC stands for itself."""
-    return file_index if file_index == abi.FILE_INDEX_ALLOC else file_index + 1
-
-
 class FilePreps(Encoder):
-    """The `prep_*` methods for files."""
+    """The `prep_*` methods for reading and writing files."""
 
     __slots__ = ()
 
@@ -131,6 +129,21 @@ class FilePreps(Encoder):
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, buf_group, personality)  # fmt: skip
         self._at = at + self._stride
 
+    def prep_readv2(
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int, ioprio: int = 0,
+        buf_group: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_READV: the same as `prep_readv`, where `rw_flags` may be left out.
+
+        Since      Linux 5.1            Man   io_uring_prep_readv2(3), preadv2(2)
+        Memory     submit: the iovec array; completion: the buffers are written
+        CQE res    n >= 0 bytes over all buffers, may be short; < 0 -errno
+        CQE flags  BUFFER with BUFFER_SELECT (one iovec)
+        Limit      1024 buffers
+        """
+        self.prep_readv(fd, iovecs_addr, nr_vecs, offset, rw_flags, ioprio, buf_group, personality,
+                        user_data=user_data, sqe_flags=sqe_flags)  # fmt: skip
+
     def prep_writev(
         self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int = 0, ioprio: int = 0,
         personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
@@ -150,6 +163,83 @@ class FilePreps(Encoder):
                       offset, iovecs_addr, nr_vecs, rw_flags, user_data, 0, personality)  # fmt: skip
         self._at = at + self._stride
 
+    def prep_writev2(
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int, ioprio: int = 0,
+        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_WRITEV: the same as `prep_writev`, where `rw_flags` may be left out.
+
+        Since      Linux 5.1            Man   io_uring_prep_writev2(3), pwritev2(2)
+        Memory     submit: the iovec array; completion: the buffers are read
+        CQE res    n >= 0 bytes over all buffers, may be short; < 0 -errno
+        CQE flags  none
+        Limit      1024 buffers
+        """
+        self.prep_writev(fd, iovecs_addr, nr_vecs, offset, rw_flags, ioprio, personality,
+                         user_data=user_data, sqe_flags=sqe_flags)  # fmt: skip
+
+    def prep_readv_fixed(
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int, buf_index: int,
+        ioprio: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_READV_FIXED: like `prep_readv`, into parts of registered buffer `buf_index`.
+
+        Since      Linux 6.15           Man   io_uring_prep_readv_fixed(3)
+        Memory     submit: the iovec array; registered: its addresses lie inside the registered buffer
+        CQE res    n >= 0 bytes over all parts, may be short; < 0 -errno: EFAULT outside the buffer or
+                   no such buffer, ...
+        CQE flags  none
+        Limit      1024 parts
+        """
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _READV_FIXED, sqe_flags, ioprio,
+                      fd, offset, iovecs_addr, nr_vecs, rw_flags, user_data, buf_index, personality)  # fmt: skip
+        self._at = at + self._stride
+
+    def prep_writev_fixed(
+        self, fd: int, iovecs_addr: int, nr_vecs: int, offset: int, rw_flags: int, buf_index: int,
+        ioprio: int = 0, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_WRITEV_FIXED: like `prep_writev`, from parts of registered buffer `buf_index`.
+
+        Since      Linux 6.15           Man   io_uring_prep_writev_fixed(3)
+        Memory     submit: the iovec array; registered: its addresses lie inside the registered buffer
+        CQE res    n >= 0 bytes over all parts, may be short; < 0 -errno: EFAULT outside the buffer or
+                   no such buffer, ...
+        CQE flags  none
+        Limit      1024 parts
+        """
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _WRITEV_FIXED, sqe_flags, ioprio,
+                      fd, offset, iovecs_addr, nr_vecs, rw_flags, user_data, buf_index, personality)  # fmt: skip
+        self._at = at + self._stride
+
+    def prep_read_multishot(
+        self, fd: int, nbytes: int, offset: int, buf_group: int, rw_flags: int = 0, personality: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_READ_MULTISHOT: a CQE each time there is something to read, in a buffer of `buf_group`.
+
+        BUFFER_SELECT is set for you. `nbytes` is 0: each read takes what a buffer holds.
+
+        Since      Linux 6.7            Man   io_uring_prep_read_multishot(3)
+        Memory     final: the provided buffers, of which each is yours from its CQE until given back
+        CQE res    n > 0 bytes; 0 end of file; < 0 -errno: ENOBUFS (group empty), EBADFD (the file cannot
+                   be polled, as no regular file can), ECANCELED, ...
+        CQE flags  BUFFER: id in cqe_flags >> 16; MORE: still armed, without it queue it anew
+        Limit      pipes, terminals, sockets and the like
+        """
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_file_io(self._sqes, at, _READ_MULTISHOT, sqe_flags | _BUFFER_SELECT, 0,
+                      fd, offset, 0, nbytes, rw_flags, user_data, buf_group, personality)  # fmt: skip
+        self._at = at + self._stride
+
     def prep_fsync(
         self, fd: int, fsync_flags: int, offset: int = 0, nbytes: int = 0, personality: int = 0, *,
         user_data: int = 0, sqe_flags: int = 0,
@@ -165,55 +255,3 @@ class FilePreps(Encoder):
         CQE flags  none
         """
         self._encode(_FSYNC, fd, offset, 0, nbytes, fsync_flags, user_data, sqe_flags, personality=personality)
-
-    def prep_openat(
-        self, dfd: int, path_addr: int, open_flags: int, mode: int, personality: int = 0, *,
-        user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue IORING_OP_OPENAT: open the zero-terminated path at `path_addr`, relative to `dfd`.
-
-        Since      Linux 5.6            Man   io_uring_prep_openat(3), openat(2)
-        Memory     submit: the path
-        CQE res    an fd, yours to close; < 0 -errno: ENOENT, EACCES, EMFILE, ...
-        CQE flags  none
-        Limit      `dfd` is an ordinary fd: FIXED_FILE gives EBADF
-        """
-        self._encode(_OPENAT, dfd, 0, path_addr, mode, open_flags, user_data, sqe_flags, personality=personality)
-
-    def prep_openat_direct(
-        self, dfd: int, path_addr: int, open_flags: int, mode: int, file_index: int, personality: int = 0,
-        *, user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue IORING_OP_OPENAT into slot `file_index` of the file table, or FILE_INDEX_ALLOC.
-
-        Since      Linux 5.15           Man   io_uring_prep_openat_direct(3)
-        Memory     submit: the path
-        CQE res    0, or the slot with FILE_INDEX_ALLOC (5.19); < 0 -errno: ENFILE table full, ENXIO no table, ...
-        CQE flags  none
-        Limit      O_CLOEXEC gives EINVAL
-        """
-        self._encode(_OPENAT, dfd, 0, path_addr, mode, open_flags, user_data, sqe_flags,
-                     personality=personality, file_index=encoded_file_index(file_index))  # fmt: skip
-
-    def prep_close(self, fd: int, *, user_data: int = 0, sqe_flags: int = 0) -> None:
-        """Queue IORING_OP_CLOSE: close an fd.
-
-        Requests in flight on the fd go on: cancel them first.
-
-        Since      Linux 5.6            Man   io_uring_prep_close(3), close(2)
-        Memory     none
-        CQE res    0; < 0 -errno: EBADF, ...
-        CQE flags  none
-        Limit      FIXED_FILE gives EBADF: see `prep_close_direct`
-        """
-        self._encode(_CLOSE, fd, 0, 0, 0, 0, user_data, sqe_flags)
-
-    def prep_close_direct(self, file_index: int, *, user_data: int = 0, sqe_flags: int = 0) -> None:
-        """Queue IORING_OP_CLOSE: empty slot `file_index` of the file table.
-
-        Since      Linux 5.15           Man   io_uring_prep_close_direct(3)
-        Memory     none
-        CQE res    0; < 0 -errno: EBADF empty slot, ENXIO no table, ...
-        CQE flags  none
-        """
-        self._encode(_CLOSE, 0, 0, 0, 0, 0, user_data, sqe_flags, file_index=encoded_file_index(file_index))

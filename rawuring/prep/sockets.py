@@ -1,4 +1,4 @@
-"""Encoders for sockets: ACCEPT, CONNECT, SEND, RECV, SENDMSG, RECVMSG, SHUTDOWN.
+"""Encoders for the life of sockets: SOCKET, BIND, LISTEN, ACCEPT, CONNECT, SHUTDOWN.
 
 May import abi. Never makes a system call. What all encoders share is in `prep.base`.
 """
@@ -6,128 +6,92 @@ May import abi. Never makes a system call. What all encoders share is in `prep.b
 from __future__ import annotations
 
 from .. import abi
-from .base import SOCKET_IO, Encoder
-from .files import encoded_file_index
+from .base import Encoder, encoded_file_index
 
-_SENDMSG = int(abi.Op.SENDMSG)
-_RECVMSG = int(abi.Op.RECVMSG)
 _ACCEPT = int(abi.Op.ACCEPT)
 _CONNECT = int(abi.Op.CONNECT)
-_SEND = int(abi.Op.SEND)
-_RECV = int(abi.Op.RECV)
 _SHUTDOWN = int(abi.Op.SHUTDOWN)
+_SOCKET = int(abi.Op.SOCKET)
+_BIND = int(abi.Op.BIND)
+_LISTEN = int(abi.Op.LISTEN)
 
 _ACCEPT_MULTISHOT = int(abi.Accept.MULTISHOT)
-_RECV_MULTISHOT = int(abi.RecvSend.RECV_MULTISHOT)
-_BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
-
-_pack_socket_io = SOCKET_IO.pack_into
 
 
 class SocketPreps(Encoder):
-    """The `prep_*` methods for sockets."""
+    """The `prep_*` methods for the life of sockets."""
 
     __slots__ = ()
 
-    def prep_send(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
-        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue IORING_OP_SEND: send up to `nbytes` from memory at `addr`.
-
-        With MSG_WAITALL a send that blocks is continued by the kernel until all is sent.
-
-        Since      Linux 5.6            Man   io_uring_prep_send(3), send(2)
-        Memory     completion: [addr, addr + nbytes) is read
-        CQE res    n >= 0 bytes, may be short; < 0 -errno: EPIPE (no signal), ECONNRESET, ECANCELED, ...
-        CQE flags  BUFFER with BUFFER_SELECT (6.10)
-        Limit      one send in flight per socket, or their bytes may mix
-        """
-        at = self._at
-        if at == self._limit:
-            at = self._make_room()
-        _pack_socket_io(self._sqes, at, _SEND, sqe_flags, ioprio,
-                        sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._at = at + self._stride
-
-    def prep_recv(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
-        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue IORING_OP_RECV: receive up to `nbytes` into memory at `addr`.
-
-        Since      Linux 5.6            Man   io_uring_prep_recv(3), recv(2)
-        Memory     completion: [addr, addr + nbytes) is written
-        CQE res    n > 0 bytes, may be short; 0 peer closed; < 0 -errno: ECONNRESET, ECANCELED, ENOBUFS, ...
-        CQE flags  SOCK_NONEMPTY: more is waiting; BUFFER with BUFFER_SELECT
-        Limit      one recv in flight per socket, or their order is undefined
-        """
-        at = self._at
-        if at == self._limit:
-            at = self._make_room()
-        _pack_socket_io(self._sqes, at, _RECV, sqe_flags, ioprio,
-                        sockfd, addr, nbytes, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._at = at + self._stride
-
-    def prep_recv_multishot(
-        self, sockfd: int, addr: int, nbytes: int, msg_flags: int, buf_group: int, ioprio: int = 0,
-        personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue a multishot IORING_OP_RECV: a CQE each time data comes, in a buffer of `buf_group`.
-
-        BUFFER_SELECT is set for you; `addr` is 0; `nbytes` caps each CQE, 0 is a whole buffer.
-
-        Since      Linux 6.0            Man   io_uring_prep_recv_multishot(3)
-        Memory     final: the provided buffers, of which each is yours from its CQE until given back
-        CQE res    n > 0 bytes; 0 peer closed; < 0 -errno: ENOBUFS (group empty), ECONNRESET, ECANCELED, ...
-        CQE flags  BUFFER: id in cqe_flags >> 16; MORE: still armed, without it queue it anew; SOCK_NONEMPTY
-        Limit      one recv in flight per socket
-        """
-        at = self._at
-        if at == self._limit:
-            at = self._make_room()
-        _pack_socket_io(self._sqes, at, _RECV, sqe_flags | _BUFFER_SELECT,
-                        ioprio | _RECV_MULTISHOT, sockfd, addr, nbytes, msg_flags, user_data,
-                        buf_group, personality)  # fmt: skip
-        self._at = at + self._stride
-
-    def prep_sendmsg(
-        self, fd: int, msg_addr: int, msg_flags: int, ioprio: int = 0, personality: int = 0, *,
+    def prep_socket(
+        self, domain: int, socktype: int, protocol: int, reserved_flags: int = 0, personality: int = 0, *,
         user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
-        """Queue IORING_OP_SENDMSG: send what the struct msghdr at `msg_addr` names.
+        """Queue IORING_OP_SOCKET: make a socket. `socktype` may contain SOCK_CLOEXEC and SOCK_NONBLOCK.
 
-        Since      Linux 5.3            Man   io_uring_prep_sendmsg(3), sendmsg(2)
-        Memory     submit: msghdr, iovec array and name; completion: control data and the buffers are read
-        CQE res    n >= 0 bytes, may be short; < 0 -errno: EPIPE, ECONNRESET, EMSGSIZE, ...
+        Since      Linux 5.19           Man   io_uring_prep_socket(3), socket(2)
+        Memory     none
+        CQE res    an fd, yours to close; < 0 -errno: EAFNOSUPPORT, EPROTONOSUPPORT, EMFILE, ...
         CQE flags  none
-        Limit      one send in flight per socket, or their bytes may mix
+        Limit      `reserved_flags` is 0
         """
-        at = self._at
-        if at == self._limit:
-            at = self._make_room()
-        _pack_socket_io(self._sqes, at, _SENDMSG, sqe_flags, ioprio,
-                        fd, msg_addr, 1, msg_flags, user_data, 0, personality)  # fmt: skip
-        self._at = at + self._stride
+        self._encode(_SOCKET, domain, socktype, 0, protocol, reserved_flags, user_data, sqe_flags,
+                     personality=personality)  # fmt: skip
 
-    def prep_recvmsg(
-        self, fd: int, msg_addr: int, msg_flags: int, ioprio: int = 0, buf_group: int = 0,
+    def prep_socket_direct(
+        self, domain: int, socktype: int, protocol: int, file_index: int, reserved_flags: int = 0,
         personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
-        """Queue IORING_OP_RECVMSG: receive into what the struct msghdr at `msg_addr` names.
+        """Queue IORING_OP_SOCKET into slot `file_index` of the file table, or FILE_INDEX_ALLOC.
 
-        Since      Linux 5.3            Man   io_uring_prep_recvmsg(3), recvmsg(2)
-        Memory     submit: the iovec array; completion: msghdr, name, control data and buffers are written
-        CQE res    n >= 0 bytes; 0 peer closed; < 0 -errno
-        CQE flags  SOCK_NONEMPTY; BUFFER with BUFFER_SELECT
-        Limit      one recv in flight per socket, or their order is undefined
+        Since      Linux 5.19           Man   io_uring_prep_socket_direct(3)
+        Memory     none
+        CQE res    0, or the slot with FILE_INDEX_ALLOC; < 0 -errno: ENFILE table full, ENXIO no table, ...
+        CQE flags  none
+        Limit      SOCK_CLOEXEC gives EINVAL; `reserved_flags` is 0
         """
-        at = self._at
-        if at == self._limit:
-            at = self._make_room()
-        _pack_socket_io(self._sqes, at, _RECVMSG, sqe_flags, ioprio,
-                        fd, msg_addr, 1, msg_flags, user_data, buf_group, personality)  # fmt: skip
-        self._at = at + self._stride
+        self._encode(_SOCKET, domain, socktype, 0, protocol, reserved_flags, user_data, sqe_flags,
+                     personality=personality, file_index=encoded_file_index(file_index))  # fmt: skip
+
+    def prep_socket_direct_alloc(
+        self, domain: int, socktype: int, protocol: int, reserved_flags: int = 0, personality: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_SOCKET into a slot of the file table that the kernel picks.
+
+        Since      Linux 5.19           Man   io_uring_prep_socket_direct_alloc(3)
+        Memory     none
+        CQE res    the slot; < 0 -errno: ENFILE table full or no table, EAFNOSUPPORT, ...
+        CQE flags  none
+        Limit      SOCK_CLOEXEC gives EINVAL; `reserved_flags` is 0
+        """
+        self._encode(_SOCKET, domain, socktype, 0, protocol, reserved_flags, user_data, sqe_flags,
+                     personality=personality, file_index=abi.FILE_INDEX_ALLOC)  # fmt: skip
+
+    def prep_bind(
+        self, fd: int, sockaddr_addr: int, addrlen: int, personality: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_BIND: bind to the struct sockaddr of `addrlen` bytes at `sockaddr_addr`.
+
+        Since      Linux 6.11           Man   io_uring_prep_bind(3), bind(2)
+        Memory     submit: the address
+        CQE res    0; < 0 -errno: EADDRINUSE, EACCES, EINVAL bound already, ...
+        CQE flags  none
+        """
+        self._encode(_BIND, fd, addrlen, sockaddr_addr, 0, 0, user_data, sqe_flags, personality=personality)
+
+    def prep_listen(
+        self, fd: int, backlog: int, personality: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_LISTEN: let a socket accept connections, of which `backlog` may wait.
+
+        Since      Linux 6.11           Man   io_uring_prep_listen(3), listen(2)
+        Memory     none
+        CQE res    0; < 0 -errno: EADDRINUSE, EOPNOTSUPP, ...
+        CQE flags  none
+        """
+        self._encode(_LISTEN, fd, 0, 0, backlog, 0, user_data, sqe_flags, personality=personality)
 
     def prep_accept(
         self, fd: int, sockaddr_addr: int, addrlen_addr: int, accept_flags: int, ioprio: int = 0,

@@ -1,4 +1,4 @@
-"""Encoders for waiting and stopping: NOP, POLL, TIMEOUT, ASYNC_CANCEL.
+"""Encoders for waiting and stopping: NOP, POLL, TIMEOUT, LINK_TIMEOUT, ASYNC_CANCEL.
 
 May import abi. Never makes a system call. What all encoders share is in `prep.base`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from .. import abi
-from .base import NOP, U32, Encoder
+from .base import NOP, SQE128, U32, Encoder
 
 _NOP = int(abi.Op.NOP)
 _POLL_ADD = int(abi.Op.POLL_ADD)
@@ -17,6 +17,7 @@ _TIMEOUT = int(abi.Op.TIMEOUT)
 _TIMEOUT_REMOVE = int(abi.Op.TIMEOUT_REMOVE)
 _ASYNC_CANCEL = int(abi.Op.ASYNC_CANCEL)
 _LINK_TIMEOUT = int(abi.Op.LINK_TIMEOUT)
+_NOP128 = int(abi.Op.NOP128)
 
 _POLL_MULTI = int(abi.Poll.ADD_MULTI)
 _TIMEOUT_UPDATE = int(abi.Timeout.UPDATE)
@@ -54,19 +55,36 @@ class WaitingPreps(Encoder):
         self._at = at + self._stride
 
     def prep_nop_flags(
-        self, nop_flags: int, res: int = 0, fd: int = -1, buf_index: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
+        self, nop_flags: int, res: int = 0, fd: int = -1, buf_index: int = 0, extra1: int = 0, extra2: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
     ) -> None:  # fmt: skip
         """Queue IORING_OP_NOP with Nop flags: for tests of what surrounds a request.
 
         `res` comes back in the CQE with Nop.INJECT_RESULT; `fd` and `buf_index` are looked up
-        with Nop.FILE and Nop.FIXED_BUFFER.
+        with Nop.FILE and Nop.FIXED_BUFFER; `extra1` and `extra2` come back in the second half
+        of a CQE of 32 bytes with Nop.CQE32 (6.18).
 
         Since      Linux 6.10           Man   io_uring_prep_nop(3)
         Memory     none
         CQE res    0, or what was injected; < 0 -errno: EBADF no such file, EFAULT no such buffer
         CQE flags  none
         """
-        self._encode(_NOP, fd, 0, 0, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
+        self._encode(_NOP, fd, extra1, extra2, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
+
+    def prep_nop128(
+        self, nop_flags: int = 0, res: int = 0, fd: int = -1, buf_index: int = 0, extra1: int = 0, extra2: int = 0, *,
+        user_data: int = 0, sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_NOP128: a NOP in an SQE of 128 bytes. The arguments are those of `prep_nop_flags`.
+
+        Since      Linux 6.19           Man   io_uring_prep_nop128(3)
+        Memory     none
+        CQE res    0, or what was injected; < 0 -errno: EBADF no such file, EFAULT no such buffer
+        CQE flags  none
+        Limit      needs Setup.SQE_MIXED or Setup.SQE128
+        """
+        self._encode128(SQE128, _NOP128, sqe_flags, 0, fd, extra1, extra2, res & U32, nop_flags,
+                        user_data, buf_index, 0, 0, 0, 0)  # fmt: skip
 
     def prep_poll_add(
         self, fd: int, poll_mask: int, poll_flags: int = 0, *, user_data: int = 0, sqe_flags: int = 0,
@@ -123,7 +141,8 @@ class WaitingPreps(Encoder):
         """Queue IORING_OP_TIMEOUT: complete when the struct __kernel_timespec at `ts_addr` has passed.
 
         With `count` it also completes when that many other requests have. With
-        Timeout.MULTISHOT `count` is the number of repeats, 0 for no end.
+        Timeout.MULTISHOT `count` is the number of repeats, 0 for no end. With
+        Timeout.IMMEDIATE_ARG (7.1) `ts_addr` is no address but the nanoseconds themselves.
 
         Since      Linux 5.4            Man   io_uring_prep_timeout(3)
         Memory     submit: the timespec
@@ -188,6 +207,19 @@ class WaitingPreps(Encoder):
         CQE flags  none
         """
         self._encode(_ASYNC_CANCEL, -1, 0, target_user_data, opcode, cancel_flags, user_data, sqe_flags)
+
+    def prep_cancel64(
+        self, target_user_data: int, cancel_flags: int, opcode: int = 0, *, user_data: int = 0,
+        sqe_flags: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue IORING_OP_ASYNC_CANCEL: the same as `prep_cancel`, whose user_data has 64 bits here, too.
+
+        Since      Linux 5.5 (flags 5.19, OP and USERDATA 6.6) Man   io_uring_prep_cancel64(3)
+        Memory     none
+        CQE res    as for `prep_cancel`
+        CQE flags  none
+        """
+        self.prep_cancel(target_user_data, cancel_flags, opcode, user_data=user_data, sqe_flags=sqe_flags)
 
     def prep_cancel_fd(
         self, fd: int, cancel_flags: int, opcode: int = 0, target_user_data: int = 0, *, user_data: int = 0,
