@@ -47,8 +47,8 @@ def restrictions(
     """Allow a ring these operations, register verbs and SqeFlag bits alone, from `enable_rings` on.
 
     The ring is made with Setup.R_DISABLED, and restricted once. What is not allowed is refused with
-    EACCES: an operation in its CQE, a verb by its call. Allow Register.ENABLE_RINGS no more than
-    others: it is refused only after it was done. Required flags need not be allowed as well.
+    EACCES: an operation in its CQE, a verb by its call. `enable_rings` itself needs no leave, and
+    required flags need not be allowed as well.
 
     Since      Linux 5.10           Man   io_uring_register_restrictions(3)
     Errors     EBADFD it is enabled already; EBUSY it is restricted already; EINVAL the kernel does not know one

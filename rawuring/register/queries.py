@@ -16,7 +16,7 @@ __all__ = ["Answers", "Query", "QueryScq", "QueryZcrx", "QueryZcrxEvent", "queri
 
 
 class Query(NamedTuple):
-    """The kernel's counts, and masks of every bit it knows. `nr_query_opcodes` is 0 on Linux 6.18."""
+    """The kernel's counts, and masks of every bit it knows."""
 
     nr_request_opcodes: int
     nr_register_opcodes: int

@@ -72,7 +72,7 @@ def napi_del_id(fd: int, napi_id: int) -> None:
 
 
 def unregister_napi(fd: int) -> Napi:
-    """Poll no queues any more. Returns the settings before.
+    """Poll no queues any more. Returns the settings before, `tracking` excepted.
 
     Since      Linux 6.9            Man   io_uring_unregister_napi(3)
     Errors     EINVAL an IOPOLL ring, or a kernel without CONFIG_NET_RX_BUSY_POLL

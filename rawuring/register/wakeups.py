@@ -17,7 +17,7 @@ def eventfd(fd: int, event_fd: int, *, only_async: bool = False) -> None:
     A batch may signal once: take it as a hint and drain the CQ. What waits by poll, as receives
     do, is completed without a worker: `only_async` never signals it.
 
-    Since      Linux 5.2 (`only_async` 5.6)     Man   io_uring_register_eventfd(3)
+    Since      Linux 5.2 (`only_async` 5.6)     Man   io_uring_register_eventfd(3), io_uring_register_eventfd_async(3)
     Errors     EBUSY there is one already; EINVAL not an eventfd
     """
     verb = abi.Register.EVENTFD_ASYNC if only_async else abi.Register.EVENTFD

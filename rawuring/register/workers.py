@@ -19,10 +19,10 @@ _LIMITS: Final = Struct("=2I")
 
 
 def iowq_aff(fd: int, cpus: Iterable[int]) -> None:
-    """Let the workers run on these CPUs alone.
+    """Let the workers run on these CPUs alone. CPUs that do not exist are ignored, even when all of them are.
 
     Since      Linux 5.14           Man   io_uring_register_iowq_aff(3)
-    Errors     EINVAL none of them may be used, or none was given
+    Errors     EINVAL one that the cpuset of the thread excludes, or none was given
     """
     bits = sum(1 << cpu for cpu in set(cpus))
     # unsigned long[], the lowest CPUs first.
