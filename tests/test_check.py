@@ -159,7 +159,7 @@ def test_a_python_without_an_environment_counts_as_not_run(
     groups = {"3.90": [python("3.90.1"), python("3.90.0")], "3.91": [python("3.91.1")]}
     monkeypatch.setattr(check, "prepare", prepare)
     monkeypatch.setattr(check, "find_pythons", lambda first: {first.version: [first], **groups})
-    assert check.main(["--all-pythons"]) == 0
+    assert check.main(["--all-pythons", "--jobs", "1"]) == 0
     said = capsys.readouterr().out
     assert "Python 3.91.1 lacks a limb.\nThe tests do NOT run on Python 3.91.1." in said
     summary = said.splitlines()[-1]
@@ -177,6 +177,25 @@ def test_a_failed_step_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_a_step_that_never_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "STEP_TIMEOUT_S", 0.1)
     report = check.Report()
-    report.step("wait", ["sleep", "60"])
+    report.step(check.Step("wait", ["sleep", "60"]))
     assert report.failed == ["wait"]
     assert report.finish() == 1
+
+
+def test_steps_at_once_keep_their_output_together(capfd: pytest.CaptureFixture[str]) -> None:
+    words = "one", "two", "three"
+    steps = [check.Step(word, ["sh", "-c", f"echo {word} begins; sleep 0.1; echo {word} ends"]) for word in words]
+    report = check.Report()
+    report.steps([*steps, check.Step("four", ["false"])], jobs=3)
+    said = capfd.readouterr().out
+    for word in words:
+        assert f"{word} begins\n{word} ends\n-- {word}: passed" in said
+    assert sorted(report.passed) == sorted(words)
+    assert report.failed == ["four"]
+
+
+def test_fewer_jobs_than_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        check.main(["--jobs", "-1"])
+    assert ended.value.code == 2
+    assert "--jobs is at least 1" in capsys.readouterr().err

@@ -1,9 +1,10 @@
-"""Check the whole project: python3 tools/check.py [--all-pythons] [-- PYTEST_ARGUMENT ...]
+"""Check the whole project: python3 tools/check.py [--all-pythons] [--jobs N] [-- PYTEST_ARGUMENT ...]
 
 Makes a virtual environment for the running Python in .venv/, installs pytest and mypy there
 (once: later runs need no network), runs mypy --strict over rawuring, echo, tools and tests,
 the import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
-this machine, one for each version. Arguments after -- go to pytest's run of all tests.
+this machine, one for each version, as many at once as there are CPUs; the output of each is then
+shown when it ends. Arguments after -- go to pytest's run of all tests.
 
 Exit status: 0 all passed, 1 something failed, 2 bad usage or something is missing here (one
 sentence says what). With --all-pythons, another Python for which no environment can be made
@@ -30,7 +31,9 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -236,6 +239,14 @@ def prepare(python: Python, requirements: list[str]) -> str:
     return inside
 
 
+class Step(NamedTuple):
+    """One check: a command that passes with status 0."""
+
+    title: str
+    command: list[str]
+    dev_mode: bool = False
+
+
 class Report:
     """What ran, how it ended, and what did not run."""
 
@@ -245,23 +256,45 @@ class Report:
         self.failed: list[str] = []
         self.not_run: list[str] = []
 
-    def step(self, title: str, command: list[str], dev_mode: bool = False) -> None:
-        """Run one check with its output shown, and note the outcome."""
+    def step(self, step: Step, show_at_end: bool = False) -> None:
+        """Run one check and note the outcome. Its output is shown as it comes, or in one piece at the end."""
         environment = clean_environment()
-        if dev_mode:
+        if step.dev_mode:
             environment["PYTHONDEVMODE"] = "1"
-        shown = " ".join(shlex.quote(word) for word in command[1:])
-        print(f"\n== {title}: {'PYTHONDEVMODE=1 ' if dev_mode else ''}python {shown}", flush=True)
+        shown = " ".join(shlex.quote(word) for word in step.command[1:])
+        heading = f"\n== {step.title}: {'PYTHONDEVMODE=1 ' if step.dev_mode else ''}python {shown}\n"
         started = time.monotonic()
-        try:
-            status = subprocess.run(
-                command, cwd=str(ROOT), env=environment, stdin=subprocess.DEVNULL, timeout=STEP_TIMEOUT_S
-            ).returncode
-            outcome = "passed" if status == 0 else f"FAILED with status {status}"
-        except subprocess.TimeoutExpired:
-            outcome = f"FAILED: not done after {STEP_TIMEOUT_S} s"
-        (self.passed if outcome == "passed" else self.failed).append(title)
-        print(f"-- {title}: {outcome} ({time.monotonic() - started:.1f} s)", flush=True)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
+            if not show_at_end:
+                print(heading, end="", flush=True)
+            try:
+                status = subprocess.run(
+                    step.command,
+                    cwd=str(ROOT),
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=kept if show_at_end else None,
+                    stderr=subprocess.STDOUT if show_at_end else None,
+                    timeout=STEP_TIMEOUT_S,
+                ).returncode
+                outcome = "passed" if status == 0 else f"FAILED with status {status}"
+            except subprocess.TimeoutExpired:
+                outcome = f"FAILED: not done after {STEP_TIMEOUT_S} s"
+            kept.seek(0)
+            output = heading + kept.read() if show_at_end else ""
+        (self.passed if outcome == "passed" else self.failed).append(step.title)
+        # One call, for steps that end at the same time.
+        print(f"{output}-- {step.title}: {outcome} ({time.monotonic() - started:.1f} s)\n", end="", flush=True)
+
+    def steps(self, steps: list[Step], jobs: int) -> None:
+        """Run the checks in order, `jobs` at once."""
+        if jobs == 1:
+            for step in steps:
+                self.step(step)
+            return
+        with ThreadPoolExecutor(jobs) as pool:
+            # The list raises what a step raised.
+            list(pool.map(lambda step: self.step(step, show_at_end=True), steps))
 
     def finish(self) -> int:
         """Print the summary; the exit status."""
@@ -276,7 +309,7 @@ class Report:
         return 1 if self.failed else 0
 
 
-def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
+def check(all_pythons: bool, jobs: int, pytest_arguments: list[str]) -> int:
     first = describe(sys.executable)
     if first is None or not first.is_usable:
         raise MissingError(f"check.py runs on CPython, and {sys.executable or 'this interpreter'} is another Python.")
@@ -289,10 +322,12 @@ def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
 
     report = Report()
     python = prepare(first, requirements)
-    report.step("mypy", [python, "-m", "mypy", "--strict"] + CHECKED_FOLDERS)
-    report.step("layers", [python, "-m", "pytest", "-q", "tests/test_layers.py"])
-    # The development mode makes a leaked file or socket a warning, and so a failure.
-    report.step(f"tests on {first.version}", [python, "-m", "pytest"] + pytest_arguments, dev_mode=True)
+    steps = [
+        Step("mypy", [python, "-m", "mypy", "--strict"] + CHECKED_FOLDERS),
+        Step("layers", [python, "-m", "pytest", "-q", "tests/test_layers.py"]),
+        # The development mode makes a leaked file or socket a warning, and so a failure.
+        Step(f"tests on {first.version}", [python, "-m", "pytest"] + pytest_arguments, dev_mode=True),
+    ]
     for version, group in groups.items():
         if version == first.version:
             continue
@@ -303,8 +338,9 @@ def check(all_pythons: bool, pytest_arguments: list[str]) -> int:
                 print(f"\n{missing}\nThe tests do NOT run on Python {candidate.version}.", flush=True)
                 report.not_run.append(f"tests on {candidate.version}")
                 continue
-            report.step(f"tests on {candidate.version}", [python, "-m", "pytest"] + pytest_arguments)
+            steps.append(Step(f"tests on {candidate.version}", [python, "-m", "pytest"] + pytest_arguments))
             break
+    report.steps(steps, jobs)
     return report.finish()
 
 
@@ -312,18 +348,24 @@ def main(arguments: list[str]) -> int:
     split = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         prog="check.py",
-        usage="%(prog)s [-h] [--all-pythons] [-- PYTEST_ARGUMENT ...]",
+        usage="%(prog)s [-h] [--all-pythons] [--jobs N] [-- PYTEST_ARGUMENT ...]",
         description="Run mypy, the import-layer test and all tests in a virtual environment of their own.",
     )
     parser.add_argument(
         "--all-pythons", action="store_true", help="repeat the tests on every CPython >= 3.10 found on this machine"
     )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="checks at once (default 1, with --all-pythons the number of CPUs)"
+    )
     options = parser.parse_args(arguments[:split])
+    jobs = options.jobs or (os.cpu_count() or 1 if options.all_pythons else 1)
+    if jobs < 1:
+        parser.error("--jobs is at least 1")
     if sys.platform != "linux":
         print("check.py: rawuring is for Linux, and so are its tests.", file=sys.stderr)
         return 2
     try:
-        return check(options.all_pythons, arguments[split + 1 :])
+        return check(options.all_pythons, jobs, arguments[split + 1 :])
     except MissingError as missing:
         print(f"check.py: {missing}", file=sys.stderr)
         return 2
