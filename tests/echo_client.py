@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from emulation import HANG_S
+from emulation import HANG_S, fewer
 
 ROOT = Path(__file__).resolve().parent.parent
 NOISE = random.Random(1).randbytes(1 << 20)
@@ -188,6 +188,7 @@ def in_threads(function: Callable[[T], R], arguments: Iterable[T], nthreads: int
 
 def rounds(port: int, nconnections: int, nmessages: int, nbytes: int, *, nthreads: int = 2) -> None:
     """Each connection sends a message when it has its last one back. A thread cares for several connections."""
+    nmessages = fewer(nmessages)
 
     def one_thread(keys: Sequence[int]) -> None:
         with connections(port, len(keys)) as socks:
