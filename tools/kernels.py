@@ -269,6 +269,8 @@ def main(arguments: Sequence[str]) -> int:
     workshop = Workshop(options)
     try:
         if options.command == "run":
+            if options.jobs < 1:
+                raise KernelsError("--jobs is at least 1.")
             return run(workshop, options, arguments[split + 1 :])
         return {"list": list_all, "shell": shell, "support": write_support}[options.command](workshop, options)
     except KernelsError as problem:

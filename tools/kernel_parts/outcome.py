@@ -58,10 +58,11 @@ def judge(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
         if "Kernel panic" in console:
             return "the kernel panicked", said
         return ("it ended before its tests did" if ended else "it hung"), said
+    if not tests:
+        return "its report is damaged", said
     problems = []
     if tests["status"] != 0:
         failed = tests.get("failed", [])
-        # 5: a selection that is empty on this kernel
         problems.append(f"{len(failed)} failed" if failed else f"pytest ended with {tests['status']}")
     if echo and not echo["ok"]:
         problems.append("the echo server failed")
