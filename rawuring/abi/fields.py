@@ -112,7 +112,7 @@ _URING_CMD = f"""
     level?cmd_op.{_SOCKET_OPTION} optname?cmd_op.{_SOCKET_OPTION}
     sockaddr_addr=addr:*sockaddr?cmd_op.GETSOCKNAME offset=addr?cmd_op.DISCARD addr
     peer=optlen?cmd_op.GETSOCKNAME optlen len
-    optval=optval:*bytes?cmd_op.{_SOCKET_OPTION}
+    optval_addr=optval:*bytes?cmd_op.{_SOCKET_OPTION}
     addrlen_addr=addr3:*socklen_t?cmd_op.GETSOCKNAME nbytes=addr3?cmd_op.DISCARD
     cmd:bytes
 """

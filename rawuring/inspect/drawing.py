@@ -56,7 +56,7 @@ def _cq_lines(now: RingState) -> Iterator[str]:
 
 def _sq_slots(now: RingState) -> str:
     slots = [_CONSUMED if now.sq_head >= now.sq_entries or i < now.sq_head else _FREE for i in range(now.sq_entries)]
-    # A queue cannot hold more than its slots; a corrupt word may say so.
+    # No queue holds more than its slots, but words that somebody wrote over may say so.
     for position in range(now.sq_head, min(now.sq_tail, now.sq_head + now.sq_entries)):
         slots[position & (now.sq_entries - 1)] = _PUBLISHED if position < now.sq_published else _WRITTEN
     return "".join(slots)

@@ -35,6 +35,8 @@ _GENERIC: Final = tuple(
         "buf_index": "number", "file_index": "number", "addr3": "number", "__pad2": "number",
     }.items()
 )  # fmt: skip
+# Of these 0 is as telling as any other value.
+_ALWAYS: Final = ("addr", "nbytes", "nr_vecs", "count", "nr")
 
 
 @functools.cache
@@ -143,8 +145,7 @@ class Sqe:
         last = {argument.name: argument for argument in _arguments(self.op)}
         for name, value in self.values.items():
             kind = last[name].kind
-            quiet = not says_something(kind, value) and not (kind.startswith("*bytes") or name in _ALWAYS)
-            if everything or not quiet:
+            if everything or name in _ALWAYS or says_something(kind, value):
                 text = shown(kind, value)
                 if kind == "fd" and self.sqe_flags & abi.SqeFlag.FIXED_FILE and last[name].field == "fd":
                     text = f"slot {text}"
@@ -159,10 +160,6 @@ class Sqe:
         if ignored:
             parts.append(f"not used: {', '.join(ignored)}")
         return "; ".join(parts)
-
-
-# Numbers of which 0 is as telling as any other.
-_ALWAYS: Final = ("nbytes", "nr_vecs", "count", "nr")
 
 
 def _store(sqe: bytearray, name: str, value: FieldValue, kind: str) -> None:

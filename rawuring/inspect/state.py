@@ -60,8 +60,8 @@ class RingState:
     cqe_array: bytes = field(repr=False)
 
     def sqes(self, start: int, stop: int) -> Iterator[Entry]:
-        """The SQEs at the positions from `start` to `stop`."""
-        position = start
+        """The SQEs at the positions from `start` to `stop`, no more than there are slots."""
+        position, stop = start, min(stop, start + self.sq_entries)
         while position < stop:
             slot = position & (self.sq_entries - 1)
             at = slot * self.sqe_nbytes
@@ -73,8 +73,8 @@ class RingState:
             position += nslots
 
     def cqes(self, start: int, stop: int) -> Iterator[Entry]:
-        """The CQEs at the positions from `start` to `stop`, fillers included."""
-        position = start
+        """The CQEs at the positions from `start` to `stop`, fillers included, no more than there are slots."""
+        position, stop = start, min(stop, start + self.cq_entries)
         while position < stop:
             slot = position & (self.cq_entries - 1)
             found = cqe_at(self.cqe_array, slot * self.cqe_nbytes, self.cqe_nbytes)

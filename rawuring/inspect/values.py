@@ -206,6 +206,8 @@ def says_something(kind: str, value: FieldValue) -> bool:
     """Would a reader miss the value in a short text? Flags and options that are 0 say nothing."""
     if kind == "one":
         return value != 1
+    if any(issubclass(enum, abi.Value) for enum in _enums(kind)):
+        return True
     if value or kind in ("fd", "dirfd", "slot", "user_data", "offset", "poll", "P_", "SHUT_"):
         return not isinstance(value, bytes) or any(value)
     return False
