@@ -75,8 +75,11 @@ class CompletionQueue:
         self._walk: Iterator[Any] = iter(())
         self._walked = -1  # the head that `_walk` stands at
         # A DEFER_TASKRUN ring posts only inside an enter with GETEVENTS; only with TASKRUN_FLAG
-        # does it say when that is worth while.
-        self._hidden_work = bool(setup_flags & abi.Setup.DEFER_TASKRUN and not setup_flags & abi.Setup.TASKRUN_FLAG)
+        # does it say when that is worth while. An IOPOLL ring asks the device in such an enter.
+        self._hidden_work = bool(
+            (setup_flags & abi.Setup.DEFER_TASKRUN and not setup_flags & abi.Setup.TASKRUN_FLAG)
+            or (setup_flags & abi.Setup.IOPOLL and not setup_flags & abi.Setup.SQPOLL)
+        )
         self._closed: RingClosedError | None = None
 
     @property
@@ -111,7 +114,7 @@ class CompletionQueue:
         """Could an enter with GETEVENTS post completions that are not in the queue yet?
 
         True after overflow, with pending task work (Setup.TASKRUN_FLAG), and always on a
-        DEFER_TASKRUN ring without TASKRUN_FLAG, which does not tell.
+        DEFER_TASKRUN ring without TASKRUN_FLAG and an IOPOLL ring without SQPOLL, which do not tell.
         """
         self._check_open()
         return self._hidden_work or bool(self._memory.sq_flags.load() & _PENDING)
@@ -181,6 +184,14 @@ class CompletionQueue:
             raise RawuringError("this kernel cannot switch the eventfd off: unregister it instead (Linux 5.8 can)")
         bits = word.load()
         word.store(bits & ~_EVENTFD_DISABLED if enabled else bits | _EVENTFD_DISABLED)
+
+    def move(self, memory: RingMemory) -> None:
+        """Go on in other memory, where the kernel has put the head, the tail and the CQEs of this one."""
+        self._walked = -1
+        # In one statement, within which no signal is handled.
+        self._memory, self._cqes, self._mask, self._tail_cell, self._head_cell = (
+            memory, memory.cqes, memory.cq_entries - 1, memory.cq_tail.cell, memory.cq_head.cell
+        )  # fmt: skip
 
     def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""

@@ -17,6 +17,9 @@ the kernel's.
 The tail is kept as what the encoders need: `lap`, its value at slot 0 of the array, and `at`,
 the offset of the next slot in bytes. They write slots up to `limit`, the end of a run of free
 slots; there, `has_room()` finds the next run, on the next lap if the array has ended.
+
+All count slots. On a ring with Setup.SQE_MIXED a request of 128 bytes fills two, and so does the
+kernel count it.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ _NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
 _FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
 _USER_DATA_OFFSET = abi.IO_URING_SQE.fields["user_data"].offset
 _IO_LINK = int(abi.SqeFlag.IO_LINK)
+_WIDE = (int(abi.Op.NOP128), int(abi.Op.URING_CMD128))
 
 
 class SubmissionQueue(
@@ -181,11 +185,35 @@ class SubmissionQueue(
         """Take back the SQE written last. It must not be published yet."""
         if self.tail == self._published:
             raise RawuringError("the last SQE is already published: the kernel may have it")
+        last = self._last()
         if self._at:
-            self._at -= self._stride
+            self._at = last
         else:
-            end = self._entries * self._stride
-            self._lap, self._at, self._limit = self._lap - self._entries, end - self._stride, end
+            self._lap, self._at, self._limit = self._lap - self._entries, last, self._entries * self._stride
+        if self._mixed and self.tail != self._published:
+            self._wide_tail = self.tail if self._width(self._last()) == 2 else -1
+
+    def withdraw(self) -> None:
+        """Publish nothing of what the kernel has not consumed, as if no `flush()` had come. Not with SQPOLL."""
+        self.look()
+        # Noted first: what is published and not known to be is published once more, and does no harm.
+        self._published = self._consumed
+        self._tail_plain[0] = self._consumed & U32
+
+    def move(self, memory: RingMemory) -> None:
+        """Go on in other memory, whose head and tail the kernel has set to those of this one. After `withdraw()`.
+
+        It may be done again after an interrupt, from the start.
+        """
+        stride, entries, tail = self._stride, memory.sq_entries, self.tail
+        for position in range(self._consumed, tail):
+            slot, to = (position & (count - 1) for count in (self._entries, entries))
+            memory.sqes[to * stride : (to + 1) * stride] = self._sqes[slot * stride : (slot + 1) * stride]
+        slot = tail & (entries - 1)
+        # In one statement, within which no signal is handled.
+        self._memory, self._sqes, self._entries, self._tail_plain, self._lap, self._at, self._limit = (
+            memory, memory.sqes, entries, memory.sq_tail_plain, tail - slot, slot * stride, slot * stride
+        )  # fmt: skip
 
     def close(self, reason: RingClosedError) -> None:
         """Refuse every later use with `reason`. Touches no shared memory."""
@@ -194,7 +222,22 @@ class SubmissionQueue(
         self._published = self._consumed = self.tail
 
     def _last(self) -> int:
-        return (self._at or self._entries * self._stride) - self._stride
+        """Where the SQE written last starts. On a ring of mixed sizes, only if it is not published."""
+        if not self._mixed:
+            return (self._at or self._entries * self._stride) - self._stride
+        # Only what comes before a slot tells whether an SQE starts in it.
+        start = position = self._published
+        while position < self.tail:
+            start = position
+            position += self._width(self._place(start))
+        return self._place(start)
+
+    def _place(self, position: int) -> int:
+        return (position & (self._entries - 1)) * self._stride
+
+    def _width(self, at: int) -> int:
+        """How many slots the SQE takes that starts there."""
+        return 2 if self._sqes[at] in _WIDE else 1
 
     def _check_open(self) -> None:
         if self._closed is not None:
@@ -219,3 +262,57 @@ class SubmissionQueue(
                 "or make the ring larger"
             )
         return self._at
+
+
+class RewindingQueue(SubmissionQueue):
+    """The SQ of a ring with Setup.SQ_REWIND: every enter starts at slot 0, and no word tells what it took.
+
+    So the slots from 0 on are those of the positions from `consumed` on, and what enters answered is
+    noted in `answers` by those who make them, within one statement: an answer that an interrupt
+    lost would have its requests submitted twice.
+    """
+
+    __slots__ = ("answers",)
+
+    answers: list[int]
+    """What the last enter returned, unless it is settled: the SQEs it took, or -1."""
+
+    def __init__(self, memory: RingMemory, *, mixed: bool = False) -> None:
+        super().__init__(memory, mixed=mixed)
+        self.answers = []
+        self._limit = self._entries * self._stride
+
+    def flush(self) -> int:
+        self._published = tail = self.tail
+        return tail - self._consumed
+
+    def look(self) -> None:
+        """Settle what the last enter took: what it left goes to the front, for the next."""
+        self._check_open()
+        if not self.answers:
+            return
+        taken = max(self.answers[0], 0)
+        consumed, start, end = self._consumed + taken, taken * self._stride, self._at
+        rest = bytes(self._sqes[start:end])
+        # In one statement, within which no signal is handled.
+        self._sqes[: end - start], self._consumed, self._lap, self._at, self.answers = (
+            rest, consumed, consumed, end - start, []
+        )  # fmt: skip
+
+    def has_room(self) -> bool:
+        if self._at == self._limit:
+            self.look()
+        return self._at != self._limit
+
+    def withdraw(self) -> None:
+        self.look()
+        self._published = self._consumed
+
+    def move(self, memory: RingMemory) -> None:
+        memory.sqes[: self._at] = self._sqes[: self._at]
+        self._memory, self._sqes, self._entries, self._tail_plain, self._limit = (
+            memory, memory.sqes, memory.sq_entries, memory.sq_tail_plain, memory.sq_entries * self._stride
+        )  # fmt: skip
+
+    def _place(self, position: int) -> int:
+        return (position - self._lap) * self._stride

@@ -42,9 +42,10 @@ _setup = _libc["syscall"]
 _setup.restype = ctypes.c_long
 _setup.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_void_p]
 
-_register = _libc["syscall"]
-_register.restype = ctypes.c_long
-_register.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint]
+register_call = _libc["syscall"]
+"""`register` without the translation of its answer: register_call(NR_REGISTER, fd, opcode, arg_addr, nr_args)."""
+register_call.restype = ctypes.c_long
+register_call.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint]
 
 # The hot call has no argtypes: converting through them doubles its cost. Without them ctypes
 # passes a Python int as a 32-bit C int, which is what the kernel reads of the fd, the counts
@@ -56,7 +57,8 @@ enter_call = _libc["syscall"]
 enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, None), and after -1 call `enter`,
 which tells the errno. None is a NULL `arg`, and argsz may be left out with it: the kernel reads it
 only where `arg` is not NULL."""
-_ZERO: Final = ctypes.c_size_t(0)
+NO_ARGUMENT: Final = ctypes.c_size_t(0)
+"""The `argsz` of an enter without an `arg`."""
 
 _mmap = _libc["mmap"]
 _mmap.restype = ctypes.c_void_p
@@ -64,7 +66,8 @@ _mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, 
 _munmap = _libc["munmap"]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
-_get_errno = ctypes.get_errno
+_get_errno = last_errno = ctypes.get_errno
+"""The errno of this thread's last call of this module: for `enter_call`, whose answer does not tell it."""
 
 
 def setup(entries: int, params: bytearray) -> int:
@@ -88,7 +91,7 @@ def enter(
     min_complete: int,
     enter_flags: int,
     arg: ctypes.c_void_p | None = None,
-    argsz: ctypes.c_size_t = _ZERO,
+    argsz: ctypes.c_size_t = NO_ARGUMENT,
 ) -> int:
     """io_uring_enter(2): submit and/or wait. Returns the number of SQEs consumed, or -errno.
 
@@ -107,7 +110,7 @@ def register(fd: int, opcode: int, arg_addr: int | None, nr_args: int) -> int:
 
     Since      Linux 5.1            Man   io_uring_register(2)
     """
-    result: int = _register(NR_REGISTER, fd, opcode, arg_addr, nr_args)
+    result: int = register_call(NR_REGISTER, fd, opcode, arg_addr, nr_args)
     if result < 0:
         raise os_error(_get_errno(), "io_uring_register")
     return result

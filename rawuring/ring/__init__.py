@@ -3,15 +3,17 @@
 May import everything below it. It never writes an SQE itself: the raw layer is `ring.sq.prep_*`,
 the owned operations are in `operations`.
 
-Each module of this folder builds on the one before: `negotiation` (set-up), `entering` (submit and
-wait), `resolving` (completions and callbacks), `queueing` (operations, chains), `looping` (waiting
-for operations), `closing`; here is what a ring is made of, and what is registered with it.
+Each module of this folder builds on the one before: `negotiation` (set-up), `terms` (of a wait),
+`entering` (submit and wait), `resolving` (completions and callbacks), `queueing` (operations,
+chains), `looping` (waiting for operations), `closing`, `resizing`; here is what a ring is made of,
+and what is registered with it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -23,10 +25,10 @@ from ..files import FileTable
 from ..inflight import OWNED
 from ..mmap_ring import MappedRing
 from ..operations import BufferOperations, FileOperations, SocketOperations, WaitingOperations
-from ..sq import SubmissionQueue
-from .closing import Closing, ring_numbers, rings
-from .entering import GETEVENTS
+from ..sq import RewindingQueue, SubmissionQueue
+from .closing import ring_numbers, rings
 from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
+from .resizing import Resizing
 from .resolving import NOTHING
 
 __all__ = ["WANTED_FLAGS", "Ring"]
@@ -49,7 +51,7 @@ _FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Canc
 }
 
 
-class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferOperations):
+class Ring(Resizing, FileOperations, SocketOperations, WaitingOperations, BufferOperations):
     """An io_uring: queue operations, submit them together, take their completions.
 
     The raw layer: `ring.sq.prep_*(...)`, `ring.submit_and_wait(1)`, `ring.completions()`.
@@ -67,6 +69,8 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
     attach_to      another ring, whose kernel threads this one shares (Setup.ATTACH_WQ is set for you)
     register_ring_fd
                    enter through a registered fd: about 1 % faster, and only in this thread
+    register_waits have the kernel read timeouts and the like from a page that it has pinned, instead
+                   of copying them (Linux 6.13): the ring's one memory region
     mask_features  Feature bits to act without, as if this kernel lacked them (for tests)
 
     Raises RingSetupError, whose text says why and what to do.
@@ -91,6 +95,7 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
         sq_thread_idle_ms: int = 0,
         attach_to: Ring | None = None,
         register_ring_fd: bool = False,
+        register_waits: bool = False,
         mask_features: int = 0,
     ) -> None:
         self._fd = -1
@@ -106,6 +111,7 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
         self._registered_buffers = None
         self._file_table = None
         self._registered_index = -1
+        self._wait_region = None
         self._supported: frozenset[int] | None = None
         self._last_token = OWNED - 1
         self._resolved = 0
@@ -113,7 +119,9 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
         self._busy = False
         self._calling = False
         self._stopping = False
-        self._sqpoll = False
+        self._sqpoll = self._spins = self._rewinds = False
+        self._iowait = True
+        self._clock = time.CLOCK_MONOTONIC
         self._own()
 
         numbers = {
@@ -123,7 +131,10 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
         for name, number in numbers.items():
             if not 0 <= (number or 0) < 1 << 32:
                 raise RawuringError(f"{name} is a number from 0 to 2**32 - 1, not {number}")
+        starts_disabled = bool(setup_flags & _Setup.R_DISABLED)
         setup_flags |= implied_flags(cq_entries, sq_thread_cpu, attach_to)
+        if register_waits:
+            setup_flags |= _Setup.R_DISABLED
         refuse_flags(setup_flags | wanted_flags)
         if mask_features & abi.Feature.EXT_ARG:
             # The ring's fd is polled in its stead, and such a ring's wakes no poll. No kernel has only one of them.
@@ -134,32 +145,51 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
             sq_thread_idle=sq_thread_idle_ms,
             wq_fd=0 if attach_to is None else attach_to.fileno(),
         )
-        self._fd, answer = set_up(entries, setup_flags, wanted_flags, params)
+        self._fd, answer, own_memory = set_up(entries, setup_flags, wanted_flags, params)
         try:
-            self._fds.append(self._fd)
-            self._torn_down = False
             self.setup_flags = _Setup(abi.IO_URING_PARAMS.get(answer, "flags"))
+            if self.setup_flags & _Setup.REGISTERED_FD_ONLY:
+                self._fd = self._registered_index = register.RingIndex(self._fd)
+            else:
+                self._fds.append(self._fd)
+            self._torn_down = False
+            self._answer = answer
             self.features = abi.Feature(abi.IO_URING_PARAMS.get(answer, "features") & ~int(mask_features))
             check_ordering(self.setup_flags)
             self._sqpoll = bool(self.setup_flags & _Setup.SQPOLL)
+            self._spins = bool(self.setup_flags & _Setup.IOPOLL) and not self._sqpoll
+            self._rewinds = bool(self.setup_flags & _Setup.SQ_REWIND)
             self._own()
-            self._memory = MappedRing(self._fd, answer)
-            self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll)
+            self._memory = MappedRing(self._fd, answer, own_memory)
+            mixed = bool(self.setup_flags & _Setup.SQE_MIXED)
+            if self._rewinds:
+                self.sq = RewindingQueue(self._memory, mixed=mixed)
+            else:
+                self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll, mixed=mixed)
             self._sq_start = self.sq.tail
             self.cq = CompletionQueue(self._memory, self.setup_flags)
-            self._enter_fd, self._enter_flags = self._fd, 0
-            self._getevents = GETEVENTS
+            if register_waits:
+                self._register_waits()
+                if not starts_disabled:
+                    register.enable_rings(self._fd)
+                    self.setup_flags &= ~_Setup.R_DISABLED
             self._prepare_timeouts()
             self._closed = None
             self._find_plain_owner()
             # An index belongs to a thread: a disabled ring gets it from the one that enables it.
-            self._wants_index = register_ring_fd and bool(self.setup_flags & _Setup.R_DISABLED)
-            if register_ring_fd and not self._wants_index:
-                self._register_ring_fd()
+            self._wants_index = register_ring_fd and starts_disabled and self._registered_index < 0
+            if self._registered_index >= 0:
+                self._note_index()
+            else:
+                self._name_ring()
+                if register_ring_fd and not self._wants_index:
+                    self._register_ring_fd()
             rings.add(self)
         except BaseException:
             self._closed = None
             self.close()
+            if own_memory is not None:
+                own_memory.close()
             raise
 
     def supports(self, op: abi.Op) -> bool:
@@ -290,4 +320,5 @@ class Ring(Closing, FileOperations, SocketOperations, WaitingOperations, BufferO
     def __repr__(self) -> str:
         if self._closed is not None:
             return "<Ring closed>"
-        return f"<Ring fd={self._fd} entries={self.sq.entries} in_flight={len(self._inflight)} {self.setup_flags!r}>"
+        name = "index" if isinstance(self._fd, register.RingIndex) else "fd"
+        return f"<Ring {name}={self._fd:d} entries={self.sq.entries} in_flight={len(self._inflight)} {self.setup_flags!r}>"

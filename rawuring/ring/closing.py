@@ -114,7 +114,7 @@ class Closing(Looping):
                 _kept[self._number] = (self._inflight, self._groups, pins)
         if hasattr(self, "cq") and self._closed is None:
             self._reap()  # a last look: completions may have brought fds
-        if self._number in _kept and self._fd >= 0:
+        if self._number in _kept and self._fd >= 0 and not self._is_out_of_reach():
             self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
         if self._watch and _hung_up(self._watch[0]):
@@ -132,6 +132,10 @@ class Closing(Looping):
                 stacklevel=3,
                 source=self,
             )
+
+    def _is_out_of_reach(self) -> bool:
+        """Is the ring known by a registered index alone, which says nothing to this thread?"""
+        return isinstance(self._fd, register.RingIndex) and _get_ident() != self._owner
 
     def _watch_kernel(self) -> None:
         """Have `_watch` hang up when the kernel has let go of the ring: a pipe's reader, whose writer the ring holds."""
@@ -159,6 +163,10 @@ class Closing(Looping):
             self.cq.close(reason)
         if hasattr(self, "_memory"):
             self._memory.close()
+        if self._wait_region is not None:
+            self._timeout.release()
+            self._special.release()
+            self._wait_region.close()
         # Forgotten before it is dropped: an interrupt in between leaks it, the other order could
         # drop an index that another ring has been given since.
         index, self._registered_index = self._registered_index, -1

@@ -1,6 +1,6 @@
 """Entering the kernel: submit, wait for completions, and go on where an enter stopped early.
 
-May import everything below ring, `negotiation` excepted. Never looks into a completion.
+May import everything below ring, and `terms`. Never looks into a completion.
 """
 
 from __future__ import annotations
@@ -10,21 +10,32 @@ import select
 import threading
 import time
 import weakref
-from ctypes import addressof, c_char, c_size_t, c_void_p
+from collections.abc import Iterable
+from ctypes import c_size_t, c_void_p
+from mmap import PAGESIZE
 from operator import index
-from typing import Any, Final
+from typing import Final
 
 from .. import abi, register, syscalls
 from ..cq import CompletionQueue
-from ..errors import LostCompletionsError, OutOfOrderError, RingClosedError, WrongThreadError, os_error
-from ..mmap_ring import MappedRing
+from ..errors import (
+    LostCompletionsError,
+    OutOfOrderError,
+    RawuringError,
+    RingClosedError,
+    UnsupportedError,
+    WrongThreadError,
+    os_error,
+)
+from ..mmap_ring import MappedRing, Mapping
 from ..operations.base import OwnedOperations
-from ..sq import SubmissionQueue
+from ..sq import RewindingQueue, SubmissionQueue
+from .terms import EnterArgument, Terms, mask_of, min_until
 
 GETEVENTS: Final = int(abi.Enter.GETEVENTS)
 _SQ_WAKEUP: Final = int(abi.Enter.SQ_WAKEUP)
-_EXT_ARG: Final = int(abi.Enter.EXT_ARG)
 _REGISTERED_RING: Final = int(abi.Enter.REGISTERED_RING)
+_NO_IOWAIT: Final = int(abi.Enter.NO_IOWAIT)
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -61,8 +72,8 @@ class Entering(OwnedOperations):
     __slots__ = (
         "sq", "cq", "setup_flags", "features",
         "_fd", "_memory", "_closed", "_enter_fd", "_enter_flags", "_getevents", "_registered_index", "_wants_index",
-        "_owner", "_owner_thread", "_plain_owner", "_sqpoll",
-        "_ext_arg", "_timespec", "_arg", "_argsz", "_timeout_memory", "__weakref__",
+        "_owner", "_owner_thread", "_plain_owner", "_sqpoll", "_spins", "_rewinds", "_iowait", "_clock",
+        "_ext_arg", "_timeout", "_special", "_wait_region", "__weakref__",
     )  # fmt: skip
 
     sq: SubmissionQueue
@@ -80,7 +91,13 @@ class Entering(OwnedOperations):
     _registered_index: int
     _wants_index: bool  # to be registered by the thread that enables the ring
     _sqpoll: bool
-    _timeout_memory: Any
+    _spins: bool  # a wait asks the device over and over instead of sleeping
+    _rewinds: bool
+    _iowait: bool
+    _clock: int  # of the kernel's timeouts
+    _timeout: EnterArgument  # of waits with a timeout and no more
+    _special: EnterArgument  # of waits with terms
+    _wait_region: Mapping | None  # where the two are, if they are registered
 
     @property
     def entries(self) -> int:
@@ -101,6 +118,8 @@ class Entering(OwnedOperations):
         """
         if self._closed is not None:
             raise self._closed.anew()
+        if isinstance(self._fd, register.RingIndex):
+            raise RawuringError("a ring with Setup.REGISTERED_FD_ONLY has no fd: make it without, to poll or to share it")
         return self._fd
 
     def submit(self) -> int:
@@ -123,13 +142,69 @@ class Entering(OwnedOperations):
             return taken
         return self._complete_enter(None if taken < 0 else taken, None, None)
 
-    def _submit_until(self, nr: int, deadline: int | None) -> int:
+    def set_iowait(self, counts: bool) -> None:
+        """Let a thread that waits for requests in flight count as waiting for I/O, as it does at first, or as idle.
+
+        I/O wait keeps the CPU's frequency up, and shows as %iowait in the system's statistics.
+
+        Since      Linux 6.15           Man   io_uring_set_iowait(3)
+        """
+        self._check_usable()
+        if not self.features & abi.Feature.NO_IOWAIT:
+            raise UnsupportedError("Enter.NO_IOWAIT", abi.Enter.NO_IOWAIT.since)
+        self._iowait = bool(counts)
+        self._name_ring()
+
+    def register_clock(self, clock_id: int) -> None:
+        """Measure the timeouts of waits by time.CLOCK_MONOTONIC, as at first, or by time.CLOCK_BOOTTIME.
+
+        The latter goes on while the machine sleeps. `until_ns` is a time of this clock.
+
+        Since      Linux 6.12           Man   io_uring_register_clock(3)
+        """
+        self._check_usable()
+        if not self.features & abi.Feature.MIN_TIMEOUT:
+            raise UnsupportedError("the clock of a ring", abi.Register.CLOCK.since)
+        register.clock(self._fd, clock_id)
+        self._clock = clock_id
+
+    def _now(self) -> int:
+        return time.clock_gettime_ns(self._clock)
+
+    def _terms(
+        self, timeout_ns: int | None, until_ns: int | None, min_wait_ns: int, signal_mask: Iterable[int] | None
+    ) -> tuple[int | None, Terms | None]:
+        """The deadline of a wait, and its other terms if it has any. Refuses what this kernel or this ring cannot do."""
+        if until_ns is None and not min_wait_ns and signal_mask is None:
+            return deadline_after(timeout_ns), None
+        if until_ns is not None and timeout_ns is not None:
+            raise RawuringError("a wait ends after `timeout_ns` or at `until_ns`: give one of them")
+        if self._spins and (min_wait_ns or signal_mask is not None):
+            raise RawuringError("a ring with Setup.IOPOLL does not sleep: it takes no `min_wait_ns` and no `signal_mask`")
+        if min_wait_ns and not self.features & abi.Feature.MIN_TIMEOUT:
+            raise UnsupportedError("a minimum wait", abi.Feature.MIN_TIMEOUT.since)
+        if until_ns is not None and not self.features & abi.Feature.MIN_TIMEOUT:
+            # Of the same release, and without a feature of its own.
+            raise UnsupportedError("Enter.ABS_TIMER", abi.Enter.ABS_TIMER.since)
+        if not self._ext_arg:
+            raise UnsupportedError("a signal mask with a wait", abi.Feature.EXT_ARG.since)
+        terms = Terms(
+            self._now if until_ns is not None else time.monotonic_ns,
+            until_ns is not None,
+            min_until(min_wait_ns),
+            None if signal_mask is None else mask_of(signal_mask),
+        )
+        return (deadline_after(timeout_ns) if until_ns is None else max(index(until_ns), 0)), terms
+
+    def _submit_until(self, nr: int, deadline: int | None, terms: Terms | None = None) -> int:
         self._check_no_chain()
         if deadline is not None and not self._ext_arg:
             return self._submit_and_poll(nr, deadline)
-        return self._complete_enter(None, nr, deadline)
+        return self._complete_enter(None, nr, deadline, terms)
 
-    def _complete_enter(self, taken: int | None, nr: int | None, deadline: int | None) -> int:
+    def _complete_enter(
+        self, taken: int | None, nr: int | None, deadline: int | None, terms: Terms | None = None
+    ) -> int:
         """Enter until everything published is consumed and `nr` completions are there, or the deadline has passed.
 
         `taken` is what an enter before this one took, None if there was none or it failed. An
@@ -138,6 +213,8 @@ class Entering(OwnedOperations):
         queues decide, not the result. `nr` None does not wait at all.
         """
         sq, cq = self.sq, self.cq
+        enter = self._enter_noting if self._rewinds else _enter
+        now = time.monotonic_ns if terms is None else terms.now
         total = taken or 0
         entered = taken is not None
         expired = False
@@ -157,15 +234,26 @@ class Entering(OwnedOperations):
                 if nr is None and not to_submit:
                     return total
             if nr is not None:
-                if expired and not to_submit or entered and not to_submit and cq.ready >= waits:
+                if terms is not None and terms.min_until is not None and time.monotonic_ns() >= terms.min_until:
+                    waits = min(waits, 1)
+                    expired = expired or deadline is None
+                if entered and not to_submit and (expired or cq.ready >= waits):
                     return total
                 enter_flags |= GETEVENTS
-            if deadline is None or not waits or expired:
-                taken = _enter(self._enter_fd, to_submit, 0 if expired else waits, enter_flags)
+            if not waits or expired or deadline is None and terms is None:
+                taken = enter(self._enter_fd, to_submit, 0 if expired else waits, enter_flags)
+            elif self._spins:
+                taken = enter(self._enter_fd, to_submit, 0, enter_flags)  # it would not look at the timeout
+            elif terms is None:
+                assert deadline is not None
+                timeout = self._timeout
+                timeout.tell_timeout(max(deadline - now(), 0))
+                enter_flags |= timeout.enter_flags
+                taken = enter(self._enter_fd, to_submit, waits, enter_flags, timeout.arg, timeout.argsz)
             else:
-                remaining = max(deadline - time.monotonic_ns(), 0)
-                self._timespec[0], self._timespec[1] = divmod(remaining, _NS_PER_S)
-                taken = _enter(self._enter_fd, to_submit, waits, enter_flags | _EXT_ARG, self._arg, self._argsz)
+                special = self._special
+                enter_flags |= special.tell(deadline, terms)
+                taken = enter(self._enter_fd, to_submit, waits, enter_flags, special.arg, special.argsz)
             if taken < 0:
                 total += self._after_failure(-taken, to_submit)
             elif taken == 0 and to_submit:
@@ -175,7 +263,23 @@ class Entering(OwnedOperations):
             entered = True
             if nr is None and self._sqpoll:
                 return total  # the thread is awake, or on its way
-            expired = deadline is not None and time.monotonic_ns() >= deadline
+            expired = deadline is not None and now() >= deadline
+
+    def _enter_noting(
+        self,
+        fd: int,
+        to_submit: int,
+        min_complete: int,
+        enter_flags: int,
+        arg: c_void_p | None = None,
+        argsz: c_size_t = syscalls.NO_ARGUMENT,
+    ) -> int:
+        """`syscalls.enter` for a ring with Setup.SQ_REWIND: what it answered is in the queue's `answers` at once."""
+        sq = self.sq
+        assert isinstance(sq, RewindingQueue)
+        # The list takes the answer before an interrupt can come.
+        sq.answers.extend(map(ENTER_CALL, (NR_ENTER,), (fd,), (to_submit,), (min_complete,), (enter_flags,), (arg,), (argsz,)))
+        return sq.answers[0] if sq.answers[0] >= 0 else -syscalls.last_errno()
 
     def _after_failure(self, code: int, to_submit: int) -> int:
         """Go on after an enter that failed with an errno: how many SQEs were taken; or the exception for it.
@@ -188,7 +292,9 @@ class Entering(OwnedOperations):
             return 0  # the signal handlers have run, or it is for the deadline to decide
         if code == errno.EBADR and self.cq.lost:
             raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
-        taken = _enter(self._enter_fd, to_submit, 0, self._enter_flags | GETEVENTS)
+        self.sq.look()
+        enter = self._enter_noting if self._rewinds else _enter
+        taken = enter(self._enter_fd, to_submit, 0, self._enter_flags | GETEVENTS)
         if taken >= 0:
             return taken
         code = -taken
@@ -217,14 +323,19 @@ class Entering(OwnedOperations):
         return total
 
     def _prepare_timeouts(self) -> None:
-        """Memory for the timeout of an enter, written anew for each."""
+        """Memory for what an enter that waits is told."""
         self._ext_arg = bool(self.features & abi.Feature.EXT_ARG)
-        timespec, arg = bytearray(abi.KERNEL_TIMESPEC.nbytes), bytearray(abi.IO_URING_GETEVENTS_ARG.nbytes)
-        pins = c_char.from_buffer(timespec), c_char.from_buffer(arg)
-        abi.IO_URING_GETEVENTS_ARG.put(arg, "ts", addressof(pins[0]))
-        self._timeout_memory = (timespec, arg, pins)
-        self._timespec = memoryview(timespec).cast("q")
-        self._arg, self._argsz = c_void_p(addressof(pins[1])), c_size_t(len(arg))
+        self._timeout, self._special = EnterArgument(self._wait_region, 0), EnterArgument(self._wait_region, 1)
+
+    def _register_waits(self) -> None:
+        """Have the kernel read what an enter that waits is told from a page that it has pinned. On a disabled ring."""
+        self._wait_region = region = Mapping(PAGESIZE)
+        try:
+            register.region(self._fd, region.addr, PAGESIZE, abi.MemRegion.REG_WAIT_ARG)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise UnsupportedError("a registered wait", abi.MemRegion.REG_WAIT_ARG.since) from None
+            raise
 
     def _register_ring_fd(self) -> None:
         if not self.features & abi.Feature.EXT_ARG:
@@ -235,14 +346,28 @@ class Entering(OwnedOperations):
             if error.errno not in (errno.EINVAL, errno.EBUSY):
                 raise
             return  # before Linux 5.18, or 16 are registered: the plain fd does the same
+        self._note_index()
+
+    def _note_index(self) -> None:
+        """Enter by the registered index from now on, for as long as this thread lives."""
         _this_thread.registered.add(self)
-        self._enter_fd, self._enter_flags = self._registered_index, _REGISTERED_RING
-        self._getevents = GETEVENTS | _REGISTERED_RING
+        self._name_ring()
+
+    def _name_ring(self) -> None:
+        """What an enter calls the ring: its registered index, or its fd."""
+        is_registered = self._registered_index >= 0
+        flags = (_REGISTERED_RING if is_registered else 0) | (0 if self._iowait else _NO_IOWAIT)
+        # In one statement, within which no signal is handled: an index is not to be taken for an fd.
+        self._enter_fd, self._enter_flags, self._getevents = (
+            self._registered_index if is_registered else self._fd, flags, GETEVENTS | flags
+        )  # fmt: skip
 
     def _thread_ended(self) -> None:
         """The owner is gone, and with it the registered index: it may be that of another ring now."""
         self._registered_index = -1
-        self._enter_fd, self._enter_flags, self._getevents = self._fd, 0, GETEVENTS
+        if isinstance(self._fd, register.RingIndex):
+            self._fd = -1  # and the ring
+        self._name_ring()
         self._owner = self._plain_owner = -1
 
     def enable(self) -> None:
@@ -252,6 +377,8 @@ class Entering(OwnedOperations):
         """
         if self._closed is not None:
             raise self._closed.anew()
+        if isinstance(self._fd, register.RingIndex):
+            self._check_usable()  # an index says nothing to another thread
         register.enable_rings(self._fd)
         self._own()
         if self._wants_index:
@@ -265,8 +392,9 @@ class Entering(OwnedOperations):
 
     def _find_plain_owner(self) -> None:
         # What submit and submit_and_wait compare with: one look tells that the ring is open, that
-        # this is its thread, that no chain is being queued and that no SQ thread reads along.
-        self._plain_owner = -1 if self._sqpoll or self._closed is not None else self._owner
+        # this is its thread, that no chain is being queued, that no SQ thread reads along and that
+        # the head tells what an enter took.
+        self._plain_owner = -1 if self._sqpoll or self._rewinds or self._closed is not None else self._owner
 
     def _check_no_chain(self) -> None:
         if self._link_flag:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from ..errors import OutOfOrderError
 from ..inflight import Cqe, Operation, Stream
 from .entering import deadline_after
 from .queueing import Queueing
+from .terms import Terms
 
 _CANCEL_NS: Final = 1_000_000_000
 
@@ -24,15 +26,23 @@ class Looping(Queueing):
 
     _stopping: bool
 
-    def run_once(self, timeout_ns: int | None = None) -> bool:
+    def run_once(
+        self,
+        timeout_ns: int | None = None,
+        *,
+        until_ns: int | None = None,
+        signal_mask: Iterable[int] | None = None,
+    ) -> bool:
         """Submit, wait for at least one completion, resolve what is there and call the callbacks.
 
-        Returns False if `timeout_ns` nanoseconds passed without one.
+        Returns False if `timeout_ns` nanoseconds passed, or `until_ns` did, without one. `until_ns`
+        and `signal_mask` are those of `submit_and_wait`.
         """
         self._check_can_wait("run_once")
-        deadline = deadline_after(timeout_ns)
-        while not self._turn(deadline):
-            if deadline is not None and time.monotonic_ns() >= deadline:
+        deadline, terms = self._terms(timeout_ns, until_ns, 0, signal_mask)
+        now = time.monotonic_ns if terms is None else terms.now
+        while not self._turn(deadline, terms):
+            if deadline is not None and now() >= deadline:
                 return False
         return True
 
@@ -93,7 +103,7 @@ class Looping(Queueing):
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
         return operation.cqe
 
-    def _turn(self, deadline: int | None) -> bool:
+    def _turn(self, deadline: int | None, terms: Terms | None = None) -> bool:
         """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
@@ -104,10 +114,10 @@ class Looping(Queueing):
         self._reclaim()
         waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
         try:
-            if deadline is None and not self._reaped.raw:
+            if deadline is None and terms is None and not self._reaped.raw:
                 self.submit_and_wait(waits)
             else:
-                self._submit_until(waits, deadline)
+                self._submit_until(waits, deadline, terms)
         except OSError as error:
             # Before Linux 5.19 nothing more is taken while completions overflow.
             if error.errno not in (errno.EBUSY, errno.EAGAIN):

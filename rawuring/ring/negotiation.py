@@ -1,6 +1,6 @@
 """Set-up: io_uring_setup with the best flags that this kernel grants.
 
-May import abi, atomics, errors, syscalls and diagnosis. Never touches the memory of a ring.
+May import abi, atomics, errors, mmap_ring, syscalls and diagnosis. Never touches the words of a ring.
 
 Flags that the caller named must be granted. Those that are merely wanted are dropped one by one,
 the newest first, for as long as the kernel answers EINVAL. The kernel's release plays no part.
@@ -9,19 +9,19 @@ the newest first, for as long as the kernel answers EINVAL. The kernel's release
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NoReturn
 
 from .. import abi, atomics, syscalls
 from ..errors import RawuringError, RingSetupError
+from ..mmap_ring import OwnMemory
 
 _Setup = abi.Setup
 
 WANTED_FLAGS: Final = _Setup.SINGLE_ISSUER | _Setup.DEFER_TASKRUN | _Setup.SUBMIT_ALL | _Setup.NO_SQARRAY
 """The set-up flags that a `Ring` asks for on its own and does without where the kernel lacks them."""
-
-_NOT_YET: Final = _Setup.NO_MMAP | _Setup.REGISTERED_FD_ONLY | _Setup.SQE_MIXED | _Setup.SQ_REWIND
 
 _SETUP_RETRY_NS: Final = 300_000_000
 
@@ -38,9 +38,6 @@ def implied_flags(cq_entries: int | None, sq_thread_cpu: int | None, attach_to: 
 
 
 def refuse_flags(setup_flags: int) -> None:
-    not_yet = setup_flags & _NOT_YET
-    if not_yet:
-        raise RawuringError(f"{_Setup(not_yet)!r}: a Ring cannot be made with that yet")
     if setup_flags & _Setup.SQPOLL and not atomics.has_full_fence:
         raise RawuringError(
             "Setup.SQPOLL needs a full memory fence, which cannot be had here: install libatomic (Debian: libatomic1)"
@@ -83,34 +80,106 @@ def _steps(wanted: int) -> Iterator[int]:
         flags.pop()
 
 
-def set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[int, bytearray]:
-    """io_uring_setup with the best flags that are granted. Returns the fd and the kernel's answer."""
+def set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[int, bytearray, OwnMemory | None]:
+    """io_uring_setup with the best flags that are granted.
+
+    Returns its fd (with REGISTERED_FD_ONLY the index), the kernel's answer, and with NO_MMAP the memory.
+    """
     if not 0 <= entries < 1 << 32:
         raise RawuringError(f"a ring has 1 to {abi.MAX_ENTRIES} entries: {entries} cannot be had")
     last: OSError | None = None
     named, wanted = int(named), int(wanted)
-    for optional in _steps(_compatible(wanted & ~named, named)):
+    optional_flags = _compatible(wanted & ~named, named)
+    if _contradict(named, optional_flags):
+        _explain(errno.EINVAL, entries, named, params)
+    for optional in _steps(optional_flags):
         attempt = bytearray(params)
-        abi.IO_URING_PARAMS.put(attempt, "flags", named | _with_requirements(optional, named))
+        setup_flags = named | _with_requirements(optional, named)
+        abi.IO_URING_PARAMS.put(attempt, "flags", setup_flags)
         try:
-            return _set_up_patiently(entries, attempt), attempt
+            if setup_flags & _Setup.NO_MMAP:
+                return _set_up_on_own_memory(entries, attempt)
+            return _set_up_patiently(entries, attempt), attempt, None
+        except RingSetupError:
+            raise
         except OSError as error:
             last = error
             if error.errno != errno.EINVAL:
                 break
     assert last is not None and last.errno is not None
+    _explain(last.errno, entries, named, params)
+
+
+def _contradict(named: int, optional: int) -> bool:
+    """Do the flags that the caller named not go together, or lack what they need? The kernel would only say EINVAL."""
+    return any(named & one and named & other for one, other in abi.SETUP_CONFLICTS) or any(
+        named & flag and not any((named | optional) & needed for needed in any_of)
+        for flag, any_of in abi.SETUP_REQUIRES.items()
+    )
+
+
+def _explain(errno_value: int, entries: int, named: int, params: bytearray) -> NoReturn:
     from .. import diagnosis  # only a failure pays for it
 
     asked = abi.IO_URING_PARAMS.unpack(params)
     explained = diagnosis.explain_setup_failure(
-        last.errno,
+        errno_value,
         entries,
         named,
         asked["cq_entries"] if named & _Setup.CQSIZE else None,
         sq_thread_cpu=asked["sq_thread_cpu"] if named & _Setup.SQ_AFF else None,
         wq_fd=asked["wq_fd"] if named & _Setup.ATTACH_WQ else None,
     )
-    raise RingSetupError(last.errno, explained.text) from None
+    raise RingSetupError(errno_value, explained.text) from None
+
+
+def _set_up_on_own_memory(entries: int, params: bytearray) -> tuple[int, bytearray, OwnMemory]:
+    """io_uring_setup with Setup.NO_MMAP: on ordinary pages, or on a huge one where the kernel wants contiguous memory."""
+    try:
+        return _set_up_on_pages(entries, params, huge=False)
+    except OSError as error:
+        if error.errno != errno.EINVAL or entries <= 1:
+            raise
+        refused = error
+    try:
+        return _set_up_on_pages(entries, params, huge=True)
+    except OSError as error:
+        if error.errno == errno.ENOMEM and _takes_one_page(params):
+            raise RingSetupError(
+                errno.ENOMEM,
+                "this kernel wants the memory of Setup.NO_MMAP to be contiguous (as Linux 6.5 to 6.9 do), which more "
+                "than a page is on a huge page alone, and none is free: reserve one (`sysctl vm.nr_hugepages=1`), ask "
+                "for fewer entries, or leave out NO_MMAP",
+            ) from None
+    raise refused
+
+
+def _set_up_on_pages(entries: int, params: bytearray, *, huge: bool) -> tuple[int, bytearray, OwnMemory]:
+    asked = abi.IO_URING_PARAMS.unpack(params)
+    cq_entries = asked["cq_entries"] if asked["flags"] & _Setup.CQSIZE else 0
+    own = OwnMemory(entries, cq_entries, asked["flags"], huge=huge)
+    try:
+        answer = bytearray(params)
+        abi.IO_URING_PARAMS.put(answer, "sq_off.user_addr", own.sqes_addr)
+        abi.IO_URING_PARAMS.put(answer, "cq_off.user_addr", own.rings_addr)
+        return _set_up_patiently(entries, answer), answer, own
+    except BaseException:
+        own.mapping.close()
+        raise
+
+
+def _takes_one_page(params: bytearray) -> bool:
+    """Would a ring like this be made if its queues fitted a page each?"""
+    setup_flags = abi.IO_URING_PARAMS.get(params, "flags") & ~int(_Setup.REGISTERED_FD_ONLY | _Setup.CQSIZE)
+    small = bytearray(params)
+    abi.IO_URING_PARAMS.put(small, "flags", setup_flags)
+    try:
+        fd, _, own = _set_up_on_pages(2, small, huge=False)
+    except OSError:
+        return False
+    os.close(fd)
+    own.mapping.close()
+    return True
 
 
 def _set_up_patiently(entries: int, params: bytearray) -> int:

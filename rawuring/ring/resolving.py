@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from .. import abi
@@ -18,7 +19,7 @@ from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
 from ..inflight import OWNED, Operation, Stream
-from .entering import ENTER_CALL, NR_ENTER, Entering, deadline_after
+from .entering import ENTER_CALL, NR_ENTER, Entering
 
 _F_MORE: Final = int(abi.CqeFlag.MORE)
 _U32: Final = 0xFFFF_FFFF
@@ -70,7 +71,15 @@ class Resolving(Entering):
         """How many owned operations have no final completion yet."""
         return len(self._inflight)
 
-    def submit_and_wait(self, nr: int = 1, timeout_ns: int | None = None) -> int:
+    def submit_and_wait(
+        self,
+        nr: int = 1,
+        timeout_ns: int | None = None,
+        *,
+        until_ns: int | None = None,
+        min_wait_ns: int = 0,
+        signal_mask: Iterable[int] | None = None,
+    ) -> int:
         """Submit, and wait until `nr` completions are there to be taken. Returns how many SQEs the kernel took.
 
         With `nr` 0 it waits for nothing and has the kernel post what it holds back. More than
@@ -78,17 +87,27 @@ class Resolving(Entering):
         all the same: what is there is in `completions()`. Python signal handlers run while it
         waits, and it goes on waiting unless they raise.
 
+        until_ns     instead of `timeout_ns`, the time at which it returns at the latest: of
+                     time.monotonic_ns(), or of the clock that `register_clock` set (Linux 6.12)
+        min_wait_ns  gather at most so long, in whole microseconds: then one completion is enough,
+                     and without a timeout none (Linux 6.12)
+        signal_mask  the signals to block while it waits, and no others, as in pselect(2) (Linux 5.11)
+
         A signal that arrives between the interpreter's last check and the system call is
-        handled when the wait ends: who must not miss it gives `signal.set_wakeup_fd` an fd
-        that a read on this ring is armed on.
+        handled when the wait ends. Who must not miss it blocks it with `signal.pthread_sigmask`
+        and waits with a `signal_mask` without it; or gives `signal.set_wakeup_fd` an fd that a
+        read on this ring is armed on.
         """
-        if timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped is not NOTHING:
+        if (
+            timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped is not NOTHING
+            or until_ns is not None or min_wait_ns or signal_mask is not None
+        ):  # fmt: skip
             self._check_usable()
             if nr < 0:
                 raise RawuringError(f"no fewer than 0 completions can be waited for: {nr}")
             if self._reaped.raw:
                 nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
-            return self._submit_until(nr, deadline_after(timeout_ns))
+            return self._submit_until(nr, *self._terms(timeout_ns, until_ns, min_wait_ns, signal_mask))
         sq, cq = self.sq, self.cq
         pending = sq.flush()
         taken: int = ENTER_CALL(NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
