@@ -28,8 +28,11 @@ def sync_cancel(
 
     By `user_data`; by `target_fd` with Cancel.FD (a slot with Cancel.FD_FIXED); by `opcode` with
     Cancel.OP; several of these with Cancel.USERDATA; everything with Cancel.ANY. Returns 0, or how
-    many with Cancel.ALL or ANY, which is 0 where none was found. Each of them completes with
-    ECANCELED, in a CQE that may come later than the return.
+    many with Cancel.ALL or ANY, which is 0 where none was found. Each of them completes, with
+    ECANCELED or EINTR, in a CQE that may come later than the return.
+
+    Set a timeout on a DEFER_TASKRUN ring: nothing wakes the call when what was running ends, so it
+    may wait for all of it (seen on 6.18). The request is cancelled all the same.
 
     Since      Linux 6.0 (OP 6.6)   Man   io_uring_register_sync_cancel(3)
     Errors     ENOENT nothing matches; ETIME it still runs; EINTR; EBADF `target_fd`; EINVAL
