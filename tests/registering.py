@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
 
 
+@functools.cache
 def verbs() -> dict[abi.Register, set[str]]:
     """The public functions of `register` that make the call, by its opcode: read from their source."""
     found = defaultdict(set)

@@ -49,7 +49,8 @@ def test_every_verb_has_a_function_and_a_test() -> None:
     rows = [(verb, sorted(calling.get(verb, ())), sorted(calling.get(verb, set()) & tested)) for verb in abi.Register]
     for verb, functions, live in rows:
         names = ", ".join(f"register.{name}" for name in functions)
-        print(f"{verb.kernel_name:40} {verb.since:>5}  {names}{'; needs ' + HARDWARE[verb] if verb in HARDWARE else ''}")
+        needs = f"; needs {HARDWARE[verb]}" if verb in HARDWARE else ""
+        print(f"{verb.kernel_name:38} {verb.since:>4}  {names}{needs}")
         assert functions, f"nothing in register calls {verb.kernel_name}"
         assert live, f"no test calls {functions}"
     assert set(PUBLIC) - tested == set()

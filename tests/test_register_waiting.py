@@ -157,7 +157,8 @@ def test_a_registered_wait_without_limit(waits: Waits) -> None:
 
 
 def test_a_registered_wait_blocks_signals(waits: Waits) -> None:
-    usr1, nothing = (bytearray(mask.to_bytes(abi.SIGSET_NBYTES, sys.byteorder)) for mask in (1 << signal.SIGUSR1 - 1, 0))
+    masks = 1 << signal.SIGUSR1 - 1, 0
+    usr1, nothing = (bytearray(mask.to_bytes(abi.SIGSET_NBYTES, sys.byteorder)) for mask in masks)
     blocking = waits.put(2, register.reg_wait(5_000_000, sigmask_addr=address(usr1)))
     unblocking = waits.put(4, register.reg_wait(HANG_NS, sigmask_addr=address(nothing)))
     handled: list[int] = []

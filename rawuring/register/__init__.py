@@ -9,9 +9,8 @@ that is older than the verb, EEXIST what a ring says that belongs to another thr
 what `restrictions` do not allow. Argument structs are needed for the duration of the call only;
 what lives longer is said under Memory.
 
-By theme: `file_tables`, `buffer_tables`, `buffer_rings`, `rings`, `wakeups`; and, loaded when one
-of their names is first asked for, `cancelling`, `memory`, `messages`, `permissions`, `queries`,
-`waiting`, `workers`, `zero_copy`.
+Each theme has its module. Those that few programs need are loaded when one of their names is
+first asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ else:
     _LATER = ("cancelling", "memory", "messages", "permissions", "queries", "waiting", "workers", "zero_copy")
 
     def __getattr__(name: str) -> object:
-        # A program that only moves data needs none of these.
         if not name.startswith("_"):
             from importlib import import_module
 

@@ -62,7 +62,8 @@ def files_update(fd: int, offset: int, fds: Sequence[int]) -> int:
     Errors     ENXIO no table; EINVAL outside it; EBADF
     """
     array = fd_array(fds)
-    return call(fd, abi.Register.FILES_UPDATE, abi.IO_URING_FILES_UPDATE.pack(offset=offset, fds=address(array)), len(fds))
+    arg = abi.IO_URING_FILES_UPDATE.pack(offset=offset, fds=address(array))
+    return call(fd, abi.Register.FILES_UPDATE, arg, len(fds))
 
 
 def files_update_tag(fd: int, offset: int, fds: Sequence[int], tags: Sequence[int] = ()) -> int:

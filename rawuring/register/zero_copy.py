@@ -57,7 +57,8 @@ def ifq(
     With `dmabuf_fd` the area is that of a DMA buffer, from address 0 on. `event_desc_addr` is that
     of a struct zcrx_event_desc.
 
-    Since      Linux 6.15 (`dmabuf_fd` 6.16, `rx_buf_nbytes` 7.0, NODEV 7.1, events 7.2)     Man   io_uring_register_ifq(3)
+    Since      Linux 6.15 (`dmabuf_fd` 6.16, `rx_buf_nbytes` 7.0, NODEV 7.1, events 7.2)
+    Man        io_uring_register_ifq(3)
     Memory     registered: the area and the region, until the end of the ring
     Errors     EPERM, EINVAL, ENODEV, EOPNOTSUPP: the text says why; EEXIST or EBUSY the queue is taken
     """
@@ -96,7 +97,7 @@ def ifq_import(fd: int, zcrx_fd: int) -> int:
     """Use the queue of another ring, which exported it as `zcrx_fd`, on this one: returns its id here.
 
     Since      Linux 6.19           Man   io_uring_register_ifq(3)
-    Errors     as `ifq`; EBADF or EINVAL not such an fd
+    Errors     as `ifq`; EBADF or EINVAL not such an fd; EFAULT or EINVAL the kernel is older
     """
     layout = abi.IO_URING_ZCRX_IFQ_REG
     arg = layout.pack(if_idx=zcrx_fd, flags=int(abi.ZcrxReg.IMPORT))
