@@ -28,12 +28,16 @@ def verbs() -> dict[abi.Register, set[str]]:
     found = defaultdict(set)
     for path in (ROOT / "rawuring" / "register").glob("*.py"):
         functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
-        named = {function.name: {ast.unparse(node) for node in ast.walk(function)} for function in functions}
-        for name, words in named.items():
-            for helper in named.keys() & words:
-                words = words | named[helper]
+        words = (ast.Name, ast.Attribute)
+        named = {
+            function.name: {ast.unparse(node) for node in ast.walk(function) if isinstance(node, words)}
+            for function in functions
+        }
+        for name, used in named.items():
+            for helper in named.keys() & used:
+                used = used | named[helper]
             for verb in abi.Register:
-                if f"abi.Register.{verb.name}" in words and not name.startswith("_"):
+                if f"abi.Register.{verb.name}" in used and not name.startswith("_"):
                     found[verb].add(name)
     return dict(found)
 

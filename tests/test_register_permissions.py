@@ -110,9 +110,24 @@ def test_a_restricted_ring_refuses_the_rest(disabled: Ring, pipe: Pipe) -> None:
     assert take_one(ring, 3)[0] == -errno.EACCES
     assert os.read(pipe[0], 2) == b"x"
     assert register.personality(fd) > 0
-    for forbidden in (register.probe, register.enable_rings, register.unregister_files):
+    for forbidden in (register.probe, register.unregister_files):
         with refused(errno.EACCES):
             forbidden(fd)
+    with refused(errno.EBADFD):
+        register.enable_rings(fd)
+
+
+@pytest.mark.parametrize(("ops", "register_ops"), [([Op.NOP], []), ([], [Register.PROBE])])
+def test_what_is_not_named_is_refused(disabled: Ring, ops: list[int], register_ops: list[int]) -> None:
+    register.restrictions(disabled.fileno(), ops, register_ops)
+    disabled.enable()
+    disabled.sq.prep_nop(user_data=1)
+    assert take_one(disabled, 1)[0] == (0 if ops else -errno.EACCES)
+    try:
+        register.probe(disabled.fileno())
+        assert register_ops
+    except PermissionError:
+        assert not register_ops
 
 
 def test_what_cannot_be_restricted(disabled: Ring) -> None:
@@ -282,19 +297,20 @@ def test_the_bytes_of_a_tasks_restrictions(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[tuple[int, int, int, bytes]] = []
 
     def record(fd: int, opcode: int, arg_addr: int, nr_args: int) -> int:
-        seen.append((fd, opcode, nr_args, ctypes.string_at(arg_addr, 16 + 4 * 16)))
+        seen.append((fd, opcode, nr_args, ctypes.string_at(arg_addr, 16 + 5 * 16)))
         return 0
 
     monkeypatch.setattr(syscalls, "register", record)
     register.restrictions_task([Op.RECV], [Register.PROBE], SqeFlag.ASYNC, SqeFlag.IO_LINK)
     ((fd, opcode, nr_args, arg),) = seen
     assert (fd, opcode, nr_args) == (-1, Register.RESTRICTIONS, 1)
-    assert abi.IO_URING_TASK_RESTRICTION.get(arg, "nr_res") == 4
+    assert abi.IO_URING_TASK_RESTRICTION.get(arg, "nr_res") == 5
     entry, kind = abi.IO_URING_RESTRICTION, abi.Restriction
-    entries = [(entry.get(arg, "opcode", at), entry.get(arg, "sqe_op", at)) for at in range(16, 80, 16)]
+    entries = [(entry.get(arg, "opcode", at), entry.get(arg, "sqe_op", at)) for at in range(16, 96, 16)]
     assert entries == [
-        (kind.SQE_OP, Op.RECV),
-        (kind.REGISTER_OP, Register.PROBE),
         (kind.SQE_FLAGS_ALLOWED, SqeFlag.ASYNC),
         (kind.SQE_FLAGS_REQUIRED, SqeFlag.IO_LINK),
+        (kind.SQE_OP, Op.RECV),
+        (kind.REGISTER_OP, Register.ENABLE_RINGS),
+        (kind.REGISTER_OP, Register.PROBE),
     ]

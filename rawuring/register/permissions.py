@@ -47,7 +47,7 @@ def restrictions(
     """Allow a ring these operations, register verbs and SqeFlag bits alone, from `enable_rings` on.
 
     The ring is made with Setup.R_DISABLED, and restricted once. What is not allowed is refused with
-    EACCES: an operation in its CQE, a verb by its call. `enable_rings` itself needs no leave, and
+    EACCES: an operation in its CQE, a verb by its call. `enable_rings` is always allowed, and
     required flags need not be allowed as well.
 
     Since      Linux 5.10           Man   io_uring_register_restrictions(3)
@@ -79,13 +79,15 @@ def _restriction_array(
     ops: Iterable[int], register_ops: Iterable[int], sqe_flags_allowed: int, sqe_flags_required: int
 ) -> tuple[bytearray, int]:
     layout, kind = abi.IO_URING_RESTRICTION, abi.Restriction
-    entries = [layout.pack(opcode=int(kind.SQE_OP), sqe_op=op) for op in ops]
-    entries += [layout.pack(opcode=int(kind.REGISTER_OP), register_op=op) for op in register_ops]
-    for which, sqe_flags in (
-        (kind.SQE_FLAGS_ALLOWED, sqe_flags_allowed), (kind.SQE_FLAGS_REQUIRED, sqe_flags_required)
-    ):  # fmt: skip
-        if sqe_flags:
-            entries.append(layout.pack(opcode=int(which), sqe_flags=int(sqe_flags)))
+    verbs = [abi.Register.ENABLE_RINGS, *register_ops]
+    # From Linux 7.0 on, requests are restricted only if an entry is about requests, and verbs only if
+    # one is about verbs. So that what is not named is refused everywhere, there always is one of each.
+    entries = [
+        layout.pack(opcode=int(kind.SQE_FLAGS_ALLOWED), sqe_flags=int(sqe_flags_allowed)),
+        layout.pack(opcode=int(kind.SQE_FLAGS_REQUIRED), sqe_flags=int(sqe_flags_required)),
+        *(layout.pack(opcode=int(kind.SQE_OP), sqe_op=op) for op in ops),
+        *(layout.pack(opcode=int(kind.REGISTER_OP), register_op=op) for op in verbs),
+    ]
     return bytearray(b"".join(entries)), len(entries)
 
 
