@@ -259,8 +259,9 @@ def test_texts_in_one_line() -> None:
     assert text(opcode=Op.OPENAT, fd=-100, addr=0x30, open_flags=os.O_RDWR | os.O_CREAT, len=0o644) == (
         "OPENAT dfd=AT_FDCWD path_addr=0x30 open_flags=O_RDWR|O_CREAT mode=0o644 user_data=0"
     )
-    assert text(opcode=Op.SPLICE, fd=5, splice_fd_in=4, off=2**64 - 1, splice_off_in=9, len=3, splice_flags=1 << 31 | 4) == (
-        "SPLICE fd_in=4 off_in=9 fd_out=5 off_out=-1 nbytes=3 splice_flags=SPLICE_F_MORE|SPLICE_F_FD_IN_FIXED user_data=0"
+    assert text(opcode=Op.SPLICE, fd=5, splice_fd_in=4, off=2**64 - 1, len=3, splice_flags=1 << 31 | 4) == (
+        "SPLICE fd_in=4 off_in=0 fd_out=5 off_out=-1 nbytes=3"
+        " splice_flags=SPLICE_F_MORE|SPLICE_F_FD_IN_FIXED user_data=0"
     )
     assert text(opcode=Op.MSG_RING, fd=5, addr=1, off=77, addr3=2, file_index=4) == (
         "MSG_RING fd=5 command=SEND_FD data=0x4d source_slot=2 file_index=slot 3 user_data=0"
@@ -268,7 +269,7 @@ def test_texts_in_one_line() -> None:
     assert text(opcode=Op.MSG_RING, fd=5, off=77, len=2**32 - 5, file_index=4, msg_ring_flags=2) == (
         "MSG_RING fd=5 command=DATA data=0x4d res=-5 msg_ring_flags=FLAGS_PASS cqe_flags=4 user_data=0"
     )
-    assert text(opcode=Op.URING_CMD, fd=5, cmd_op=abi.SocketOp.SETSOCKOPT, level=1, optname=2, optval=0x40, optlen=4) == (
+    assert text(opcode=Op.URING_CMD, fd=5, cmd_op=3, level=1, optname=2, optval=0x40, optlen=4) == (
         "URING_CMD fd=5 cmd_op=SETSOCKOPT level=1 optname=2 optlen=4 optval_addr=0x40 user_data=0"
     )
     assert text(opcode=Op.URING_CMD, fd=5, cmd_op=abi.BlockOp.DISCARD, addr=512, addr3=4096) == (

@@ -9,7 +9,7 @@ from test_queues import FakeKernel
 
 from rawuring import Ring, RingClosedError, abi, inspect
 from rawuring.cq import CompletionQueue
-from rawuring.sq import SubmissionQueue
+from rawuring.sq import RewindingQueue, SubmissionQueue
 
 Setup, CqeFlag, Op = abi.Setup, abi.CqeFlag, abi.Op
 
@@ -21,7 +21,8 @@ class Fake:
         self.kernel = FakeKernel(entries, cq_entries, setup_flags, start)
         self.setup_flags = setup_flags
         self.memory = self.kernel.memory()
-        self.sq = SubmissionQueue(self.memory)
+        rewinds = setup_flags & Setup.SQ_REWIND
+        self.sq = RewindingQueue(self.memory) if rewinds else SubmissionQueue(self.memory)
         self.cq = CompletionQueue(self.memory, setup_flags)
 
     def put_wide(self, op: abi.Op) -> None:
@@ -32,7 +33,7 @@ class Fake:
         self.kernel.sqes[slot * 64 : slot * 64 + 128] = bytes(abi.IO_URING_SQE.pack(opcode=op, fd=-1)) + bytes(64)
 
     def draw(self) -> str:
-        drawn = inspect.draw(inspect.copy_of(self.memory, self.sq.tail, self.setup_flags))
+        drawn = inspect.draw(inspect.copy_of(self.memory, self.sq, self.setup_flags))
         assert max(map(len, drawn.splitlines())) <= 80
         return drawn
 
@@ -203,8 +204,26 @@ def test_sqes_and_cqes_of_two_slots() -> None:
     )
 
 
+def test_a_queue_that_rewinds() -> None:
+    fake = Fake(4, 4, Setup.NO_SQARRAY | Setup.SQ_REWIND)
+    assert isinstance(fake.sq, RewindingQueue)
+    for user_data in range(3):
+        fake.sq.prep_nop(user_data=user_data)
+    fake.sq.flush()
+    fake.sq.prep_nop(user_data=3)
+    assert "  0 ###+" in fake.draw()
+    fake.sq.answers = [2]  # an enter took two
+    drawn = fake.draw()
+    assert "  0 xx#+" in drawn and "head 2 (slot 2)  tail 3 (slot 3)  next 4 (slot 0)" in drawn
+    fake.sq.look()
+    drawn = fake.draw()
+    assert "  0 #+.." in drawn and "head 2 (slot 0)  tail 3 (slot 1)  next 4 (slot 2)" in drawn
+    assert "      0 # NOP user_data=0x2\n      1 + NOP user_data=0x3\n" in drawn
+
+
 def test_every_line_keeps_to_80_columns() -> None:
-    everything = sum(flag for flag in Setup if flag not in (Setup.SQE128, Setup.CQE32, Setup.CQE_MIXED, Setup.SQE_MIXED))
+    of_one_size = Setup.SQE128 | Setup.CQE32 | Setup.SQE_MIXED | Setup.CQE_MIXED
+    everything = sum(flag for flag in Setup if not flag & of_one_size)
     fake = Fake(4, 4, everything)
     fake.sq.prep_openat(-100, 0x7FFF_FFFF_FFFF, 0x7FFF_FFFF, 0o777, user_data=(1 << 64) - 1, sqe_flags=0xFF)
     fake.kernel.post((1 << 64) - 1, -(1 << 31), 0xFFFF_FFFF & ~CqeFlag.F_32)

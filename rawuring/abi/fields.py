@@ -61,7 +61,7 @@ class Arguments(NamedTuple):
 
     values: tuple[Argument, ...]
     zero: tuple[str, ...]
-    """The fields that Linux 6.18 refuses with EINVAL unless they are 0, whatever else is asked."""
+    """The fields that the kernel refuses with EINVAL unless they are 0 (as seen on Linux 6.18 and 7.3)."""
     res: str
     """What a positive `cqe.res` counts or is: `fd`, `slot`, `poll`, or a noun; "" if it is always 0."""
     res_zero: str
@@ -236,8 +236,8 @@ ARGUMENTS: Final[Mapping[Op, Arguments]] = MappingProxyType(
             "ioprio addr rw_flags buf_index", "fd",
         ),
         Op.URING_CMD: _arguments(_URING_CMD, "ioprio __pad1", "as the command has it"),
-        Op.SEND_ZC: _arguments(f"{_SEND} {_BUFFER}", "__pad3 addr3 __pad2", "bytes"),
-        Op.SENDMSG_ZC: _arguments(f"{_MESSAGE} buf_index", "off file_index addr3 __pad2", "bytes"),
+        Op.SEND_ZC: _arguments(f"{_SEND} {_BUFFER}", "__pad3", "bytes"),
+        Op.SENDMSG_ZC: _arguments(f"{_MESSAGE} buf_index", "off file_index", "bytes"),
         Op.READ_MULTISHOT: _arguments(
             "fd:fd nbytes=len offset=off:offset rw_flags:RWF_ buf_group", "ioprio addr len", "bytes", "end of file"
         ),

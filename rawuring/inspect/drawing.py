@@ -1,19 +1,21 @@
 """A ring as text, at most 80 columns wide.
 
-May import abi, ring, `state` and `values`.
+May import abi, prep, ring, `state` and `values`.
 
-Every slot of a queue is one character, 64 to a line. A `*` stands for lines like the one above. Then follow the entries that somebody has still to take, the first and the last.
+Every slot of a queue is one character, 64 to a line. A `*` stands for lines like the one above.
+Then follow the entries that somebody has still to take, the first and the last of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from .. import abi
+from ..prep.base import U32
 from ..ring import Ring
 from .state import Entry, RingState, state
-from .values import U32, enum_names
+from .values import enum_names
 
 COLUMNS: Final = 80
 _PER_LINE: Final = 64
@@ -36,8 +38,8 @@ def _sq_lines(now: RingState) -> Iterator[str]:
     yield from _strip(_sq_slots(now))
     yield f"    {_CONSUMED} consumed  {_PUBLISHED} published  {_WRITTEN} written, not published  {_FREE} never used"
     yield (
-        f"    {_at('head', now.sq_head, now.sq_entries)}  {_at('tail', now.sq_published, now.sq_entries)}"
-        f"  {_at('next', now.sq_tail, now.sq_entries)}"
+        f"    {_at('head', now.sq_head, now.sq_slot)}  {_at('tail', now.sq_published, now.sq_slot)}"
+        f"  {_at('next', now.sq_tail, now.sq_slot)}"
     )
     yield f"    flags {enum_names(now.sq_flags, abi.SqRingFlag)}  dropped {now.sq_dropped}"
     waiting = now.sqes(now.sq_head, now.sq_tail)
@@ -48,25 +50,31 @@ def _cq_lines(now: RingState) -> Iterator[str]:
     yield f"CQ  {now.cq_entries} slots of {now.cqe_nbytes} bytes"
     yield from _strip(_cq_slots(now))
     yield f"    {_SEEN} seen  {_UNSEEN} completed, not seen  {_FREE} never used"
-    yield f"    {_at('head', now.cq_head, now.cq_entries)}  {_at('tail', now.cq_tail, now.cq_entries)}"
+    yield f"    {_at('head', now.cq_head, now.cq_slot)}  {_at('tail', now.cq_tail, now.cq_slot)}"
     words = "none" if now.cq_flags is None else enum_names(now.cq_flags, abi.CqRingFlag)
     yield f"    flags {words}  overflow {now.cq_overflow}"
     yield from _some([(entry, _UNSEEN) for entry in now.cqes(now.cq_head, now.cq_tail)])
 
 
 def _sq_slots(now: RingState) -> str:
-    slots = [_CONSUMED if now.sq_head >= now.sq_entries or i < now.sq_head else _FREE for i in range(now.sq_entries)]
+    slots = _before(_CONSUMED, now.sq_head - now.sq_origin, now.sq_entries)
     # No queue holds more than its slots, but words that somebody wrote over may say so.
     for position in range(now.sq_head, min(now.sq_tail, now.sq_head + now.sq_entries)):
-        slots[position & (now.sq_entries - 1)] = _PUBLISHED if position < now.sq_published else _WRITTEN
+        slots[now.sq_slot(position)] = _PUBLISHED if position < now.sq_published else _WRITTEN
     return "".join(slots)
 
 
 def _cq_slots(now: RingState) -> str:
-    slots = [_SEEN if now.cq_head >= now.cq_entries or i < now.cq_head else _FREE for i in range(now.cq_entries)]
+    slots = _before(_SEEN, now.cq_head, now.cq_entries)
     for position in range(now.cq_head, min(now.cq_tail, now.cq_head + now.cq_entries)):
-        slots[position & (now.cq_entries - 1)] = _UNSEEN
+        slots[now.cq_slot(position)] = _UNSEEN
     return "".join(slots)
+
+
+def _before(sign: str, head: int, entries: int) -> list[str]:
+    """The slots before a head that has gone that far: used once, or never yet."""
+    used = min(max(head, 0), entries)
+    return [sign] * used + [_FREE] * (entries - used)
 
 
 def _strip(slots: str) -> Iterator[str]:
@@ -83,8 +91,8 @@ def _strip(slots: str) -> Iterator[str]:
         yield f"{start:>7} {row}"
 
 
-def _at(name: str, position: int, entries: int) -> str:
-    return f"{name} {position & U32} (slot {position & (entries - 1)})"
+def _at(name: str, position: int, slot_of: Callable[[int], int]) -> str:
+    return f"{name} {position & U32} (slot {slot_of(position)})"
 
 
 def _some(entries: list[tuple[Entry, str]]) -> Iterator[str]:

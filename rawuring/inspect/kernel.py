@@ -1,10 +1,12 @@
 """The kernel's own view of a ring, from /proc/self/fdinfo, beside ours.
 
-May import abi, errors, ring and the modules of this folder.
+May import abi, prep, ring and the modules of this folder.
 
 What the file shows depends on the release. Before Linux 5.16 there are no queues in it; SQEs
-come without most of their fields before 6.1, and not at all where there is no SQ array, until
-a later release. Lines that say nothing to the parser are kept.
+come without most of their fields before 6.1, and not at all where there is no SQ array (seen up
+to 6.18). Some releases miscount entries of two sizes: Linux 6.18 the CQEs of a ring with CQE32,
+7.3 the SQEs that follow one of two slots. What is missing is told, and is no difference. Lines
+that say nothing to the parser are kept.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from types import MappingProxyType
 from typing import Final
 
 from .. import abi
+from ..prep.base import U32
 from ..ring import Ring
 from .completions import Cqe
 from .requests import SQE_NBYTES, Sqe
 from .state import RingState, state
-from .values import U32
 
 _SECTIONS: Final = ("SQEs", "CQEs", "UserFiles", "UserBufs", "Personalities", "PollList", "CqOverflowList")
 _HEADING: Final = re.compile(r"(\S[^:]*):\s*(.*)")
@@ -231,12 +233,12 @@ def compare_views(ours: RingState, theirs: KernelView) -> Comparison:
     if not theirs.shows_queues:
         return Comparison(0, (), ("the queues: this kernel's fdinfo has none of them (Linux 5.16 has)",))
     alike = _Tally()
-    words = {
-        "SqMask": ours.sq_entries - 1, "SqHead": ours.sq_head & U32, "SqTail": ours.sq_published & U32,
-        "CqMask": ours.cq_entries - 1, "CqHead": ours.cq_head & U32, "CqTail": ours.cq_tail & U32,
-    }  # fmt: skip
+    words = {"SqMask": ours.sq_entries - 1, "CqMask": ours.cq_entries - 1}
+    words |= {"CqHead": ours.cq_head, "CqTail": ours.cq_tail}
+    if not ours.setup_flags & abi.Setup.SQ_REWIND:
+        words |= {"SqHead": ours.sq_head, "SqTail": ours.sq_published}
     for name, value in words.items():
-        alike.check(name, value, theirs.words.get(name))
+        alike.check(name, value & U32, theirs.words.get(name))
     not_shown = [*_compare_sqes(ours, theirs, alike), *_compare_cqes(ours, theirs, alike)]
     return Comparison(alike.agreed, tuple(alike.differences), tuple(not_shown))
 
@@ -255,6 +257,8 @@ class _Tally:
 
 def _compare_sqes(ours: RingState, theirs: KernelView, alike: _Tally) -> list[str]:
     entries = list(ours.sqes(ours.sq_head, ours.sq_published))
+    if ours.setup_flags & abi.Setup.SQ_REWIND:
+        return ["the SQEs: the kernel does not know of them before they are submitted (Setup.SQ_REWIND)"]
     if entries and not theirs.sqes:
         if not ours.has_sq_array:
             return ["the SQEs: this kernel leaves them out of a ring without an SQ array (Setup.NO_SQARRAY)"]

@@ -1,6 +1,6 @@
 """An SQE as a value: decoded by the table in `abi.fields`, and packed again from what it says.
 
-May import abi and `values`.
+May import abi, errors and `values`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Sqe:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """The fields, by their names in struct io_uring_sqe, that make the kernel answer EINVAL since they are not 0."""
+        """The fields of struct io_uring_sqe that make the kernel answer EINVAL since they are not 0."""
         if not isinstance(self.op, abi.Op):
             return ()
         sqe = self.pack()

@@ -1,6 +1,6 @@
 """How a value of each kind in `abi.fields` is read out of an SQE, put back, and shown.
 
-May import abi. Decoding loses nothing: `raw(kind, decoded(kind, number))` is the number again.
+May import abi and prep. Decoding loses nothing: `raw(kind, decoded(kind, number))` is the number again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import mmap
 import os
 import select
 import socket
-import sys
 from collections.abc import Mapping
 from typing import Final
 
 from .. import abi
+from ..prep.base import U32, encoded_file_index
+from ..prep.waiting import poll32_events
 
-U32: Final = 0xFFFF_FFFF
 FieldValue = int | bytes | None
 """An int, for a flag field of io_uring's an enum; bytes for `cmd`; None for a file_index that names no slot."""
 
@@ -58,7 +58,6 @@ _MODULES: Final = {
     "AF_": socket, "MADV_": mmap, "MSG_": socket, "O_": os, "POSIX_FADV_": os, "SHUT_": socket, "SOCK_": socket,
 }  # fmt: skip
 _EXCLUSIVE: Final = ("AF_", "EPOLL_CTL_", "MADV_", "POSIX_FADV_", "P_", "SHUT_")
-_AT_FDCWD: Final = -100
 _SOCKET_TYPES: Final = 0xF  # the bits of a socket's type that are no flags
 
 
@@ -109,11 +108,6 @@ def poll_names(mask: int) -> str:
     return _bit_names(mask, _poll_names())
 
 
-def swapped_halves(word: int) -> int:
-    """A poll mask as the SQE has it, or back: on big-endian machines its 16-bit halves are swapped."""
-    return (word << 16 | word >> 16) & U32 if sys.byteorder == "big" else word
-
-
 @functools.cache
 def _enums(kind: str) -> tuple[type[abi.Flag | abi.Value], ...]:
     return tuple(getattr(abi, name) for name in kind.split("|") if hasattr(abi, name))
@@ -142,7 +136,7 @@ def decoded(kind: str, number: int, nbytes: int) -> FieldValue:
         half = 1 << nbytes * 8 - 1
         number = (number ^ half) - half
     if kind == "poll":
-        return swapped_halves(number)
+        return poll32_events(number)  # which is its own inverse
     if kind == "new_slot":
         return None if not number else number if number == abi.FILE_INDEX_ALLOC else number - 1
     enum = _enum_of(kind, number)
@@ -154,11 +148,11 @@ def decoded(kind: str, number: int, nbytes: int) -> FieldValue:
 def raw(kind: str, value: FieldValue, nbytes: int) -> int:
     """The unsigned number of `nbytes` bytes that stands for a value: the inverse of `decoded`."""
     if kind == "new_slot":
-        return 0 if value is None else int(value) if value == abi.FILE_INDEX_ALLOC else int(value) + 1
+        return 0 if value is None else encoded_file_index(int(value))
     if not isinstance(value, int):
         raise TypeError(f"a value of the kind {kind!r} is an int, not {value!r}")
     if kind == "poll":
-        return swapped_halves(value)
+        return poll32_events(value)
     return int(value) & (1 << nbytes * 8) - 1 if value < 0 else int(value)
 
 
@@ -173,7 +167,7 @@ def shown(kind: str, value: FieldValue) -> str:
         return "ALLOC" if value == abi.FILE_INDEX_ALLOC else f"slot {value}"
     if kind == "poll":
         return poll_names(value)
-    if kind == "dirfd" and value == _AT_FDCWD:
+    if kind == "dirfd" and value == abi.AT_FDCWD:
         return "AT_FDCWD"
     if kind == "mode":
         return f"0o{value:o}"
