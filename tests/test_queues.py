@@ -19,7 +19,7 @@ from rawuring.cq import CompletionQueue
 from rawuring.errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from rawuring.mmap_ring import RingMemory
 from rawuring.prep.base import NOP
-from rawuring.sq import SubmissionQueue
+from rawuring.sq import RewindingQueue, SubmissionQueue
 
 Setup, CqeFlag, Op = abi.Setup, abi.CqeFlag, abi.Op
 
@@ -405,6 +405,187 @@ def test_a_closed_submission_queue_says_why(use: str, queued: int) -> None:
     with pytest.raises(RingClosedError, match="closed"):
         SQ_USES[use](sq)
     assert (discard(sq), sq.flush()) == ([], 0)
+
+
+# --- the submission queue of SQEs of two sizes
+
+
+def encode_wide(sq: SubmissionQueue, user_data: int, sqe_flags: int = 0) -> None:
+    sq.prep_nop128(user_data=user_data, sqe_flags=sqe_flags)
+
+
+def mixed_queue(entries: int = 8, start: int = START) -> tuple[FakeKernel, SubmissionQueue]:
+    kernel = FakeKernel(entries=entries, setup_flags=Setup.NO_SQARRAY | Setup.SQE_MIXED, start=start)
+    return kernel, SubmissionQueue(kernel.memory(), mixed=True)
+
+
+@pytest.mark.parametrize("start", [0, START])
+def test_any_mix_of_sizes_passes_every_sqe_once(start: int) -> None:
+    """Written, taken back, published and consumed in any order; no large one starts in the last slot."""
+    rng = random.Random(start)
+    kernel, sq = mixed_queue(start=start)
+    waiting: list[int] = []
+    published: list[int] = []
+    for user_data in range(1, 4000):
+        match rng.randrange(5):
+            case 0:
+                sq.flush()
+                published += waiting
+                waiting = []
+            case 1:
+                found = consume_mixed(kernel)
+                assert found == published
+                published = []
+            case 2 if waiting:
+                sq.discard_last()
+                waiting.pop()
+            case _:
+                try:
+                    if rng.random() < 0.5:
+                        encode_wide(sq, user_data)
+                    else:
+                        sq.prep_nop(user_data=user_data)
+                    waiting.append(user_data)
+                except SubmissionQueueFullError:
+                    assert sq.space_left < 3
+        discard_fillers(sq)
+        if waiting:
+            assert sq.last_user_data() == waiting[-1]
+    assert sq.tail > start + 1000
+
+
+FILLER = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def discard_fillers(sq: SubmissionQueue) -> None:
+    """One that its large SQE no longer follows does no harm, but is in the way of `last_user_data`."""
+    while sq.unpublished and sq.last_user_data() == FILLER:
+        sq.discard_last()
+
+
+def consume_mixed(kernel: FakeKernel) -> list[int]:
+    """Take every SQE that is published as the kernel does on a ring of mixed sizes. Returns their user_data."""
+    found = []
+    while kernel.visible():
+        slot = kernel.get(SQ_OFFSETS["head"]) & (kernel.entries - 1)
+        (sqe,) = kernel.consume(1)
+        user_data = abi.IO_URING_SQE.get(sqe, "user_data")
+        if sqe[0] == Op.NOP128:
+            assert slot != kernel.entries - 1
+            assert kernel.visible()
+            kernel.consume(1)
+        if user_data == FILLER:
+            assert slot == kernel.entries - 1
+            assert abi.IO_URING_SQE.get(sqe, "flags") & abi.SqeFlag.CQE_SKIP_SUCCESS
+        else:
+            found.append(user_data)
+    return found
+
+
+def test_unlink_last_finds_the_start_of_a_large_sqe() -> None:
+    kernel, sq = mixed_queue(start=0)
+    encode_wide(sq, 1, abi.SqeFlag.IO_LINK)
+    encode_wide(sq, 2, abi.SqeFlag.IO_LINK)
+    kernel.sqes[64] = kernel.sqes[192] = Op.NOP128  # second halves may hold anything
+    sq.unlink_last()
+    sq.flush()
+    assert [kernel.sqes[at + 1] for at in (0, 128)] == [abi.SqeFlag.IO_LINK, 0]
+
+
+# --- the submission queue that starts over
+
+
+def rewinding_queue(entries: int = 8) -> tuple[FakeKernel, RewindingQueue]:
+    kernel = FakeKernel(entries=entries, setup_flags=Setup.NO_SQARRAY | Setup.SQ_REWIND, start=0)
+    return kernel, RewindingQueue(kernel.memory())
+
+
+def test_a_rewinding_queue_submits_from_its_first_slot() -> None:
+    rng = random.Random(1)
+    kernel, sq = rewinding_queue()
+    queued: list[int] = []
+    for user_data in range(3000):
+        match rng.randrange(4):
+            case 0:
+                to_submit = sq.flush()
+                assert to_submit == len(queued)
+                taken = rng.choice([to_submit, rng.randrange(to_submit + 1), -1])
+                found = [struct.unpack_from("=Q", kernel.sqes, slot * 64 + 32)[0] for slot in range(max(taken, 0))]
+                assert found == queued[: len(found)]
+                del queued[: len(found)]
+                sq.answers.append(taken)
+                if rng.random() < 0.5:
+                    sq.look()  # as the next enter does; without it an interrupt came in between
+            case 1 if sq.unpublished:
+                assert sq.last_user_data() == queued.pop()
+                sq.discard_last()
+            case _:
+                try:
+                    sq.prep_nop(user_data=user_data)
+                    queued.append(user_data)
+                except SubmissionQueueFullError:
+                    assert len(queued) == 8
+        if sq.answers:
+            sq.look()
+        assert (sq.ready, sq.space_left) == (len(queued), 8 - len(queued))
+    assert kernel.get(SQ_OFFSETS["tail"]) == kernel.get(SQ_OFFSETS["head"]) == 0
+    assert kernel.sqes[8 * 64 :] == bytes([CANARY]) * 64
+
+
+def test_what_is_queued_after_an_unsettled_answer_is_kept() -> None:
+    kernel, sq = rewinding_queue()
+    for user_data in (1, 2, 3):
+        sq.prep_nop(user_data=user_data)
+    sq.flush()
+    sq.answers.append(2)
+    sq.prep_nop(user_data=4)
+    assert sq.flush() == 4
+    sq.look()
+    assert sq.flush() == 2
+    assert [struct.unpack_from("=Q", kernel.sqes, slot * 64 + 32)[0] for slot in (0, 1)] == [3, 4]
+
+
+# --- moving to other memory
+
+
+@pytest.mark.parametrize("start", [0, 5, START])
+@pytest.mark.parametrize("to", [4, 8, 32])
+@pytest.mark.parametrize("setup_flags", [Setup.NO_SQARRAY, Setup.NO_SQARRAY | Setup.SQE128])
+def test_the_queues_move_to_memory_of_another_size(setup_flags: int, to: int, start: int) -> None:
+    kernel = FakeKernel(entries=8, cq_entries=8, setup_flags=setup_flags, start=start)
+    memory = kernel.memory()
+    sq, cq = SubmissionQueue(memory), CompletionQueue(memory, setup_flags)
+    for user_data in range(6):
+        sq.prep_nop(user_data=user_data)
+    sq.flush()
+    assert kernel.consume_user_data(3) == [0, 1, 2]
+    sq.prep_nop(user_data=6)
+    for user_data in (10, 11):
+        kernel.post(user_data)
+    assert cq.drain() == [(10, 0, 0), (11, 0, 0)]
+
+    sq.withdraw()
+    assert kernel.visible() == 0
+    assert (sq.ready, sq.unpublished) == (4, 4)
+    larger = FakeKernel(entries=to, cq_entries=to, setup_flags=setup_flags)
+    for name in ("head", "tail"):
+        larger.put(SQ_OFFSETS[name], kernel.get(SQ_OFFSETS[name]))
+        larger.put(CQ_OFFSETS[name], kernel.get(CQ_OFFSETS[name]))
+    larger.post(12)
+    for _ in range(2):  # once more, as after an interrupt
+        moved = larger.memory()
+        sq.move(moved)
+        cq.move(moved)
+    memory.release()
+    assert (sq.entries, cq.entries, sq.ready, cq.ready) == (to, to, 4, 1)
+    assert cq.drain() == [(12, 0, 0)]
+    assert larger.visible() == 0
+    assert sq.flush() == 4
+    assert larger.consume_user_data() == [3, 4, 5, 6]
+    for user_data in range(to):
+        sq.prep_nop(user_data=user_data)
+    sq.flush()
+    assert larger.consume_user_data() == list(range(to))
 
 
 # --- the completion queue

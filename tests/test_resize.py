@@ -12,11 +12,20 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support import HANG_NS, Cqe, Pipe, needs, pipe, take, take_one
+from support import HANG_NS, Cqe, Pipe, needs, pipe, release_of, take, take_one
 from test_raw_ring import granted, nops, prep_nop32
 
 import rawuring
-from rawuring import OutOfOrderError, Ring, RingClosedError, SubmissionQueueFullError, UnsupportedError, abi, syscalls
+from rawuring import (
+    OutOfOrderError,
+    Ring,
+    RingClosedError,
+    RingSetupError,
+    SubmissionQueueFullError,
+    UnsupportedError,
+    abi,
+    syscalls,
+)
 from rawuring.abi import Register, Setup
 from rawuring.errors import RawuringError
 from rawuring.sq import RewindingQueue
@@ -29,14 +38,18 @@ __all__ = ["pipe"]
 
 def resizable(flags: Setup = Setup(0), entries: int = 8, **options: int) -> Ring:
     """A ring that can be resized, or a skip where this kernel has none."""
-    ring = granted(NEEDED | flags, entries, **options)
+    needed = max((flag.since for flag in Setup if flags & flag), key=release_of, default="0")
+    needed = max(needed, Register.RESIZE_RINGS.since, key=release_of)
+    try:
+        ring = Ring(entries, NEEDED | flags, **options)  # type: ignore[arg-type]
+    except RingSetupError as error:
+        needs(needed, error.errno != errno.EINVAL)
+        raise
     try:
         ring.resize(ring.entries, ring.cq.entries)
-    except UnsupportedError as error:
+    except BaseException as error:
         ring.close()
-        needs(error.needs, False)
-    except BaseException:
-        ring.close()
+        needs(needed, not isinstance(error, UnsupportedError))
         raise
     return ring
 

@@ -168,12 +168,12 @@ class Ring(Resizing, FileOperations, SocketOperations, WaitingOperations, Buffer
                 self.sq = SubmissionQueue(self._memory, sqpoll=self._sqpoll, mixed=mixed)
             self._sq_start = self.sq.tail
             self.cq = CompletionQueue(self._memory, self.setup_flags)
+            self._prepare_timeouts()
             if register_waits:
                 self._register_waits()
                 if not starts_disabled:
                     register.enable_rings(self._fd)
                     self.setup_flags &= ~_Setup.R_DISABLED
-            self._prepare_timeouts()
             self._closed = None
             self._find_plain_owner()
             # An index belongs to a thread: a disabled ring gets it from the one that enables it.

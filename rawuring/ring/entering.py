@@ -325,7 +325,7 @@ class Entering(OwnedOperations):
     def _prepare_timeouts(self) -> None:
         """Memory for what an enter that waits is told."""
         self._ext_arg = bool(self.features & abi.Feature.EXT_ARG)
-        self._timeout, self._special = EnterArgument(self._wait_region, 0), EnterArgument(self._wait_region, 1)
+        self._timeout, self._special = EnterArgument(), EnterArgument()
 
     def _register_waits(self) -> None:
         """Have the kernel read what an enter that waits is told from a page that it has pinned. On a disabled ring."""
@@ -336,6 +336,7 @@ class Entering(OwnedOperations):
             if error.errno == errno.EINVAL:
                 raise UnsupportedError("a registered wait", abi.MemRegion.REG_WAIT_ARG.since) from None
             raise
+        self._timeout, self._special = EnterArgument(region, 0), EnterArgument(region, 1)
 
     def _register_ring_fd(self) -> None:
         if not self.features & abi.Feature.EXT_ARG:
