@@ -333,6 +333,20 @@ def test_a_mixed_ring_looks_again_at_what_the_kernel_took() -> None:
     assert slots(kernel, 0, 2) == nop128(4)
 
 
+@pytest.mark.parametrize("tail", [0, 2, 3])
+def test_what_was_written_last_is_taken_back_whole(tail: int) -> None:
+    kernel, sq = queue(8, abi.Setup.SQE_MIXED, tail + 4)
+    sq.prep_nop(user_data=1)
+    sq.prep_nop128(user_data=7)
+    sq.prep_nop128(user_data=8, sqe_flags=int(SqeFlag.IO_LINK))
+    end = sq.tail
+    assert sq.last_user_data() == 8
+    sq.unlink_last()
+    assert abi.IO_URING_SQE.get(kernel.sqes, "flags", ((end - 2) & 7) * 64) == 0
+    sq.discard_last()
+    assert (sq.tail, sq.last_user_data()) == (end - 2, base.FILLER_USER_DATA if tail == 0 else 7)
+
+
 # --- the docstrings: a reference is made from their labels
 
 LABEL = re.compile(r"(Since|Memory|CQE res|CQE flags|Limit) ")
