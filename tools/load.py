@@ -620,7 +620,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.closing(loaded(options.client_backend, socks, options.size, options.depth)) as load:
             result = measure(load, options.warm_up, options.seconds, options.watch)
         check_silence(socks)
-    except (LoadError, OSError) as error:
+    except (LoadError, NotImplementedError, OSError) as error:  # the second is an UnsupportedError
         print(f"load.py: {error}", file=sys.stderr)
         return 1
     finally:
