@@ -1,5 +1,8 @@
 """Fixtures for every test. Imports the standard library, pytest and emulation.py only.
 
+A test that meets something newer than the kernel is skipped: it, or its child process, ended with
+an UnsupportedError, and the kernel shows nothing of the release that this names or a later one.
+
 A test that hangs is ended by pytest's faulthandler (see pyproject.toml) with the traceback of
 every thread; a child process of `run_child` that hangs, with its own.
 """
@@ -13,7 +16,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,22 @@ from emulation import PATIENCE
 ROOT = Path(__file__).resolve().parent.parent
 
 RunChild = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def skip_what_is_newer(text: str) -> None:
+    """See support.py, which imports rawuring and is therefore not imported before it is needed."""
+    import support
+
+    support.skip_what_is_newer(text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    try:
+        yield
+    except NotImplementedError as error:  # an UnsupportedError is one
+        skip_what_is_newer(str(error))
+        raise
 
 
 @pytest.fixture
@@ -61,6 +80,8 @@ def run_child(tmp_path: Path) -> RunChild:
         if problem is None and ("Exception ignored" in err or "Exception in thread" in err):
             problem = "lost an exception"
         if problem is not None:
+            if "UnsupportedError" in err:
+                skip_what_is_newer(err)
             pytest.fail(f"the child {problem}\n--- stdout\n{out}\n--- stderr\n{err}", pytrace=False)
         return subprocess.CompletedProcess(command, child.returncode, out, err)
 

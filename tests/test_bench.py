@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from emulation import PATIENCE
+from support import skip_what_is_newer
 
 from rawuring import Ring, RingSetupError
 from tools import load
@@ -27,17 +28,18 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "tools" / "bench.py"
 
 
-def has_ring() -> bool:
+def no_ring() -> str:
+    """Why there is no ring here."""
     try:
         Ring(2).close()
-    except RingSetupError:
-        return False
-    return True
+    except RingSetupError as error:
+        return f"no io_uring here: {error}"
+    return ""
 
 
-HAS_RING = has_ring()
-needs_ring = pytest.mark.skipif(not HAS_RING, reason="no io_uring here")
-BACKENDS = ["epoll", pytest.param("ring", marks=needs_ring)]
+NO_RING = no_ring()
+needs_ring = pytest.mark.skipif(bool(NO_RING), reason=NO_RING)
+BACKENDS = [pytest.param("epoll", marks=pytest.mark.slow), pytest.param("ring", marks=needs_ring)]
 
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
@@ -128,6 +130,8 @@ def run_load(port: int, backend: str, capsys: pytest.CaptureFixture[str], *words
     argv = [str(port), "--json", "--client-backend", backend, "--seconds", "0.1", "--warm-up", "0.02", *words]
     status = load.main(argv)
     out, err = capsys.readouterr()
+    if backend == "ring" and status:
+        skip_what_is_newer(err)
     return status, json.loads(out) if out else None, err
 
 
@@ -151,6 +155,7 @@ def test_a_right_answer(
     assert 0 < result["p50_ns"] <= result["p99_ns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("depth", ["1", "4"])
 @pytest.mark.parametrize(("answer", "words"), [
@@ -282,6 +287,7 @@ def alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_echo(tmp_path: Path, script: Callable[[str], Path]) -> None:
     file, pid = tmp_path / "echo.json", tmp_path / "pid"
     server = f"mine={sys.executable} {script(SERVER)} {{port}} {pid}"
@@ -303,6 +309,7 @@ def test_echo(tmp_path: Path, script: Callable[[str], Path]) -> None:
     assert not alive(int(pid.read_text()))
 
 
+@pytest.mark.slow
 @needs_ring
 def test_echo_modes() -> None:
     done = bench("echo", "--rows", "auto,epoll", "--pairs", 1, "--seconds", 0.05, "--connections", 5, "--fresh")
@@ -310,6 +317,7 @@ def test_echo_modes() -> None:
     assert "| auto " in done.stdout and "| epoll " in done.stdout
 
 
+@pytest.mark.slow
 def test_another_client(script: Callable[[str], Path]) -> None:
     client = f"{sys.executable} {script(CLIENT)} {{port}} {{connections}} {{size}} {{seconds}}"
     done = bench("echo", "--rows", "asyncio", "--pairs", 1, "--seconds", 2, "--client", client)
@@ -318,6 +326,7 @@ def test_another_client(script: Callable[[str], Path]) -> None:
     assert f"Load: `{client}`" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_come_up(script: Callable[[str], Path]) -> None:
     code = "import sys\nprint('no port for', sys.argv[1])\nsys.exit(3)"
     done = bench("echo", "--rows", "asyncio", "--server", f"bad={sys.executable} {script(code)} {{port}}")
@@ -326,6 +335,7 @@ def test_a_server_that_does_not_come_up(script: Callable[[str], Path]) -> None:
     assert "no port for" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_wrongly(script: Callable[[str], Path]) -> None:
     wrong = SERVER.replace("sendall(data)", "sendall(data[::-1])")
     server = f"wrong={sys.executable} {script(wrong)} {{port}} /dev/null"
@@ -334,6 +344,7 @@ def test_a_server_that_answers_wrongly(script: Callable[[str], Path]) -> None:
     assert "server wrong" in done.stderr and "came back" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), [
     ([], "required"),
     (["fly"], "fly"),

@@ -12,6 +12,8 @@ import pytest
 from tools import check
 from tools.check import Python
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT / "tools" / "check.py"
 

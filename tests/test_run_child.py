@@ -25,6 +25,7 @@ def test_a_bad_end_fails_the_test(run_child: RunChild, code: str, complaint: str
         run_child(code)
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended_with_its_traceback(run_child: RunChild) -> None:
     with pytest.raises(pytest.fail.Exception, match=r"hung for 1 s(?s:.*)in sleeping_here"):
         run_child("import time\ndef sleeping_here():\n    time.sleep(600)\nsleeping_here()", timeout=1)
