@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RunChild
+from emulation import PATIENCE, fewer
 from support import HANG_NS, Cqe, Pipe, address, needs, pipe, release_of, take, take_one
 
 from rawuring import (
@@ -60,7 +61,7 @@ def test_thousands_of_turns_around_small_queues(wanted_flags: int) -> None:
     with Ring(4, wanted_flags=wanted_flags) as ring:
         assert ring._memory.has_sq_array == (not ring.setup_flags & Setup.NO_SQARRAY)
         sent = received = 0
-        for turn in range(1500):
+        for turn in range(fewer(1500)):
             for _ in range(turn % 4 + 1):
                 ring.sq.prep_nop(user_data=sent)
                 sent += 1
@@ -224,10 +225,11 @@ def test_a_bad_sqe_does_not_hold_the_rest_back(wanted_flags: int, timeout_ns: in
     with Ring(8, wanted_flags=wanted_flags) as ring:
         expected = bad_in_the_middle(ring)
         assert ring.submit() == 5
-        assert ring.completions() == expected
+        # Before Linux 5.19 what fails at once is posted before what succeeded at once.
+        assert sorted(ring.completions()) == expected
         expected = bad_in_the_middle(ring)
         assert ring.submit_and_wait(5, timeout_ns) == 5
-        assert ring.completions() == expected
+        assert sorted(ring.completions()) == expected
         assert ring.sq.ready == 0
 
 
@@ -369,7 +371,10 @@ def test_a_timeout_request_of_the_caller_does_not_end_the_wait_early(pipe: Pipe)
 
 
 class Alarm:
-    """SIGALRM every 20 ms. Repeated, so that one in the gap before the system call does no harm."""
+    """SIGALRM every 20 ms. Repeated, so that one in the gap before the system call does no harm.
+
+    A handler must have returned before the next: under emulation that takes longer.
+    """
 
     def __init__(self, handler: Callable[[int], None]) -> None:
         self.count = 0
@@ -377,7 +382,7 @@ class Alarm:
 
     def __enter__(self) -> Alarm:
         self.before = signal.signal(signal.SIGALRM, self.ring)
-        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0.02 * PATIENCE, 0.02 * PATIENCE)
         return self
 
     def ring(self, *_: object) -> None:
@@ -432,7 +437,7 @@ def test_a_handler_that_raises_ends_the_wait(mask_features: int, timeout_ns: int
 
 def test_signals_do_not_stretch_a_timeout() -> None:
     with Ring(4) as ring, Alarm(lambda count: None) as alarm:
-        assert ring.submit_and_wait(1, 200 * MS) == 0
+        assert ring.submit_and_wait(1, 200 * MS * PATIENCE) == 0
         assert alarm.count >= 1
 
 
@@ -945,7 +950,7 @@ print(before, after)
 
 @pytest.mark.parametrize("user", [0, 65534], ids=["as we are", "as an ordinary user"])
 def test_many_rings_leave_nothing_behind(run_child: RunChild, user: int) -> None:
-    run_child(MANY_RINGS, "2000", str(user))
+    run_child(MANY_RINGS, str(fewer(2000)), str(user))
 
 
 def test_fewer_than_no_completions_cannot_be_waited_for() -> None:
