@@ -389,7 +389,8 @@ class BufferRing(BufferGroup):
             try:
                 register.unregister_pbuf_ring(self._fd, self.bgid)
             except OSError as error:
-                if error.errno != errno.ENOENT:  # there is none: an interrupt came before it was said
+                # There is none (EINVAL on 6.1): an interrupt came before it was said.
+                if error.errno not in (errno.ENOENT, errno.EINVAL):
                     raise
             self.release()
 

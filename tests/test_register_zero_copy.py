@@ -17,6 +17,7 @@ from rawuring import Ring, abi, register, syscalls
 
 Setup, ZcrxCtrl = abi.Setup, abi.ZcrxCtrl
 PAGE = mmap.PAGESIZE
+BIG_CQES = Setup.CQE32 | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def memory() -> Iterator[int]:
 
 @pytest.fixture
 def big_cqes() -> Iterator[Ring]:
-    with Ring(4, Setup.CQE32, wanted_flags=Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN) as made:
+    with needing(Setup.DEFER_TASKRUN.since):
+        made = Ring(4, BIG_CQES)
+    with made:
         yield made
 
 
@@ -152,7 +155,7 @@ def test_a_queue_without_a_device(big_cqes: Ring, memory: int) -> None:
         register.zcrx_ctrl(fd, queue.zcrx_id + 1, ZcrxCtrl.FLUSH_RQ)
     exported = register.zcrx_ctrl(fd, queue.zcrx_id, ZcrxCtrl.EXPORT)
     try:
-        with Ring(4, Setup.CQE32, wanted_flags=Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN) as other:
+        with Ring(4, BIG_CQES) as other:
             imported = register.ifq_import(other.fileno(), exported)
             assert register.zcrx_ctrl(other.fileno(), imported, ZcrxCtrl.FLUSH_RQ) == 0
     finally:

@@ -61,7 +61,7 @@ def unregister_pbuf_ring(fd: int, bgid: int) -> None:
     """Drop the buffer ring of group `bgid`.
 
     Since      Linux 5.19           Man   io_uring_unregister_buf_ring(3)
-    Errors     ENOENT no such group; EINVAL not a ring
+    Errors     ENOENT no such group; EINVAL not a ring, or (seen on 6.1) not any more
     """
     call(fd, abi.Register.UNREGISTER_PBUF_RING, abi.IO_URING_BUF_REG.pack(bgid=bgid), 1)
 
