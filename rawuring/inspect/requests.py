@@ -29,12 +29,9 @@ _PLAIN: Final = (
 )  # fmt: skip
 _SECOND_HALF: Final = "second_half"
 _GENERIC: Final = tuple(
-    Argument(name, name, kind, "", ())
-    for name, kind in {
-        "ioprio": "number", "fd": "fd", "off": "number", "addr": "number", "len": "number", "rw_flags": "number",
-        "buf_index": "number", "file_index": "number", "addr3": "number", "__pad2": "number",
-    }.items()
-)  # fmt: skip
+    Argument(name, name, "fd" if name == "fd" else "number", "", ())
+    for name in ("ioprio", "fd", "off", "addr", "len", "rw_flags", "buf_index", "file_index", "addr3", "__pad2")
+)
 # Of these 0 is as telling as any other value.
 _ALWAYS: Final = ("addr", "nbytes", "nr_vecs", "count", "nr")
 
@@ -132,34 +129,35 @@ class Sqe:
         for name, place, text in rows:
             aside = f"  (sqe.{place})" if place != name else ""
             lines.append(f"  {name:{width}}  {text}{aside}")
-        refused = self.refused
-        for name, value in self.unused.items():
-            if name not in refused:
-                kind = "bytes" if isinstance(value, bytes) else "number"
-                lines.append(f"  {name} is {shown(kind, value)}, which {self.name} does not use")
-        lines += [f"  {name} must be 0: the kernel answers EINVAL" for name in refused]
+        for name, value in self._ignored().items():
+            kind = "bytes" if isinstance(value, bytes) else "number"
+            lines.append(f"  {name} is {shown(kind, value)}, which {self.name} does not use")
+        lines += [f"  {name} must be 0: the kernel answers EINVAL" for name in self.refused]
         return "\n".join(lines)
 
     def _texts(self, everything: bool = False) -> Iterator[tuple[Argument, str]]:
         """The operation's own values as text; without `everything` only those that say something."""
-        last = {argument.name: argument for argument in _arguments(self.op)}
+        arguments = {argument.name: argument for argument in _arguments(self.op)}
         for name, value in self.values.items():
-            kind = last[name].kind
+            argument = arguments[name]
+            kind = argument.kind
             if everything or name in _ALWAYS or says_something(kind, value):
                 text = shown(kind, value)
-                if kind == "fd" and self.sqe_flags & abi.SqeFlag.FIXED_FILE and last[name].field == "fd":
+                if kind == "fd" and self.sqe_flags & abi.SqeFlag.FIXED_FILE and argument.field == "fd":
                     text = f"slot {text}"
-                yield last[name], text
+                yield argument, text
+
+    def _ignored(self) -> dict[str, int | bytes]:
+        """The unused fields that the kernel does not mind. An fd of -1 is how liburing writes that there is none."""
+        refused = self.refused
+        kept = {name: value for name, value in self.unused.items() if name not in refused}
+        if kept.get("fd") == -1:
+            del kept["fd"]
+        return kept
 
     def _complaint(self) -> str:
-        refused = self.refused
-        ignored = [name for name, value in self.unused.items() if name not in refused and (name, value) != ("fd", -1)]
-        parts = []
-        if refused:
-            parts.append(f"must be 0: {', '.join(refused)}")
-        if ignored:
-            parts.append(f"not used: {', '.join(ignored)}")
-        return "; ".join(parts)
+        parts = {"must be 0": self.refused, "not used": tuple(self._ignored())}
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
 def _store(sqe: bytearray, name: str, value: FieldValue, kind: str) -> None:
@@ -214,9 +212,6 @@ def _own_values(op: abi.Op | int, sqe_flags: abi.SqeFlag, entry: bytes) -> tuple
             meant = has_member(source.kind, value, argument.members)
         else:
             meant = True
-        if argument.kind == "bytes" and meant:
-            # What is left of it where another value has taken the start.
-            meant = unclaimed.issuperset(span)
         if not meant or not unclaimed.issuperset(span):
             continue
         unclaimed.difference_update(span)
