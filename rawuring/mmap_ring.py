@@ -62,7 +62,7 @@ class Mapping:
 
 
 class OwnMemory:
-    """Memory of ours for the queues of a ring with Setup.NO_MMAP: the SQEs, then both rings, each on pages of its own.
+    """Memory of ours for the queues of a ring with Setup.NO_MMAP: the SQEs, then both rings, each from a page on.
 
     It is sized by what any kernel needs for these flags, whose head words differ in size between
     releases. The kernel pins its pages, so they may be unmapped at any time after the ring's end.
@@ -233,7 +233,7 @@ def _parts(params: bytearray) -> list[tuple[int, int]]:
 
 
 class MappedRing(RingMemory):
-    """`RingMemory` over mappings of a ring's fd, or over memory of ours that the ring was given, which `close` unmaps as well."""
+    """`RingMemory` over mappings of a ring's fd, or over memory of ours that the ring was given."""
 
     __slots__ = ("_mappings",)
 

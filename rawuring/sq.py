@@ -207,8 +207,8 @@ class SubmissionQueue(
         """
         stride, entries, tail = self._stride, memory.sq_entries, self.tail
         for position in range(self._consumed, tail):
-            slot, to = (position & (count - 1) for count in (self._entries, entries))
-            memory.sqes[to * stride : (to + 1) * stride] = self._sqes[slot * stride : (slot + 1) * stride]
+            at, to = (position & (self._entries - 1)) * stride, (position & (entries - 1)) * stride
+            memory.sqes[to : to + stride] = self._sqes[at : at + stride]
         slot = tail & (entries - 1)
         # In one statement, within which no signal is handled.
         self._memory, self._sqes, self._entries, self._tail_plain, self._lap, self._at, self._limit = (

@@ -1,4 +1,4 @@
-"""What each set-up flag does on this kernel: memory of our own, rings without an fd, polling, mixed sizes, SQ threads."""
+"""What set-up flags do on this kernel: SQ threads, memory of our own, rings without an fd, polling, sizes that mix."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ PAGE = mmap.PAGESIZE
 WITHOUT_FD = Setup.NO_MMAP | Setup.REGISTERED_FD_ONLY
 
 __all__ = ["pipe"]
+
+
+def name_of(flags: Setup) -> str:
+    return "-".join(str(flag.name) for flag in Setup if flags & flag) or "alone"
 
 
 def fdinfo(ring: Ring) -> dict[str, str]:
@@ -102,7 +106,11 @@ def sq_threads(*rings: Ring) -> list[int]:
 
 
 def test_attached_rings_share_a_thread_and_work() -> None:
-    with granted(Setup.SQPOLL) as first, Ring(4, Setup.SQPOLL, attach_to=first) as second, Ring(4, Setup.SQPOLL) as alone:
+    with (
+        granted(Setup.SQPOLL) as first,
+        Ring(4, Setup.SQPOLL, attach_to=first) as second,
+        Ring(4, Setup.SQPOLL) as alone,
+    ):
         assert second.setup_flags & Setup.ATTACH_WQ
         for ring in (first, second, alone):
             nops(ring, 1)
@@ -123,7 +131,7 @@ def test_workers_are_shared_without_an_sq_thread_too() -> None:
 # --- memory of our own
 
 
-@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.SQE128, Setup.CQE32, Setup.SQPOLL], ids=lambda flag: flag.name or "plain")
+@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.SQE128, Setup.CQE32, Setup.SQPOLL], ids=name_of)
 @pytest.mark.parametrize("wanted_flags", [negotiation.WANTED_FLAGS, 0], ids=["best", "plain"])
 @pytest.mark.parametrize("entries", [1, 8, 300])
 def test_a_ring_in_our_memory_stays_inside_it(
@@ -394,7 +402,7 @@ def direct(tmp_path: Path) -> Iterator[tuple[int, mmap.mmap]]:
         os.close(fd)
 
 
-@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.HYBRID_IOPOLL, Setup.SQPOLL], ids=lambda flag: flag.name or "alone")
+@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.HYBRID_IOPOLL, Setup.SQPOLL], ids=name_of)
 def test_iopoll_reads_or_says_that_the_device_cannot(setup_flags: Setup, direct: tuple[int, mmap.mmap]) -> None:
     fd, page = direct
     with granted(Setup.IOPOLL | setup_flags) as ring:
@@ -500,7 +508,7 @@ def test_large_sqes_are_refused_where_they_do_not_fit() -> None:
 # --- an SQ that starts over with each submit
 
 
-@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.SQE_MIXED, Setup.SQE128, WITHOUT_FD], ids=lambda flag: flag.name or "alone")
+@pytest.mark.parametrize("setup_flags", [Setup(0), Setup.SQE_MIXED, Setup.SQE128, WITHOUT_FD], ids=name_of)
 def test_sq_rewind(setup_flags: Setup) -> None:
     with granted(Setup.SQ_REWIND | setup_flags) as ring:
         assert isinstance(ring.sq, RewindingQueue)

@@ -1,4 +1,4 @@
-"""The terms of a wait: a minimum, an absolute end, a signal mask, I/O wait, registered waits. By counts, not by times."""
+"""The terms of a wait: minimum, end, signal mask, I/O wait, registered waits. By counts, not by times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from support import HANG_NS, Cqe, Pipe, needs, pipe, take, take_one
 from test_raw_ring import Alarm, granted, nops, wait_until
 
-from rawuring import OutOfOrderError, Ring, UnsupportedError, WrongThreadError, abi, register
+from rawuring import WANTED_FLAGS, OutOfOrderError, Ring, UnsupportedError, WrongThreadError, abi, register
 from rawuring.abi import Enter, Feature, Setup
 from rawuring.errors import RawuringError
 
@@ -39,7 +39,8 @@ def ring(request: pytest.FixtureRequest) -> Iterator[Ring]:
     if request.param == "registered waits":
         made = registered()
     else:
-        made = Ring(8, wanted_flags=0) if request.param == "plain" else Ring(8, register_ring_fd=request.param == "index")
+        wanted_flags = 0 if request.param == "plain" else WANTED_FLAGS
+        made = Ring(8, wanted_flags=wanted_flags, register_ring_fd=request.param == "index")
     with made:
         yield made
 

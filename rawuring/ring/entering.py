@@ -119,7 +119,7 @@ class Entering(OwnedOperations):
         if self._closed is not None:
             raise self._closed.anew()
         if isinstance(self._fd, register.RingIndex):
-            raise RawuringError("a ring with Setup.REGISTERED_FD_ONLY has no fd: make it without, to poll or to share it")
+            raise RawuringError("a ring with Setup.REGISTERED_FD_ONLY has no fd to poll or to share: make it without")
         return self._fd
 
     def submit(self) -> int:
@@ -174,13 +174,13 @@ class Entering(OwnedOperations):
     def _terms(
         self, timeout_ns: int | None, until_ns: int | None, min_wait_ns: int, signal_mask: Iterable[int] | None
     ) -> tuple[int | None, Terms | None]:
-        """The deadline of a wait, and its other terms if it has any. Refuses what this kernel or this ring cannot do."""
+        """The deadline of a wait, and its other terms if it has any. Refuses what kernel or ring cannot do."""
         if until_ns is None and not min_wait_ns and signal_mask is None:
             return deadline_after(timeout_ns), None
         if until_ns is not None and timeout_ns is not None:
             raise RawuringError("a wait ends after `timeout_ns` or at `until_ns`: give one of them")
         if self._spins and (min_wait_ns or signal_mask is not None):
-            raise RawuringError("a ring with Setup.IOPOLL does not sleep: it takes no `min_wait_ns` and no `signal_mask`")
+            raise RawuringError("a ring with Setup.IOPOLL does not sleep: it takes no min_wait_ns and no signal_mask")
         if min_wait_ns and not self.features & abi.Feature.MIN_TIMEOUT:
             raise UnsupportedError("a minimum wait", abi.Feature.MIN_TIMEOUT.since)
         if until_ns is not None and not self.features & abi.Feature.MIN_TIMEOUT:
@@ -278,7 +278,8 @@ class Entering(OwnedOperations):
         sq = self.sq
         assert isinstance(sq, RewindingQueue)
         # The list takes the answer before an interrupt can come.
-        sq.answers.extend(map(ENTER_CALL, (NR_ENTER,), (fd,), (to_submit,), (min_complete,), (enter_flags,), (arg,), (argsz,)))
+        arguments = (NR_ENTER,), (fd,), (to_submit,), (min_complete,), (enter_flags,), (arg,), (argsz,)
+        sq.answers.extend(map(ENTER_CALL, *arguments))
         return sq.answers[0] if sq.answers[0] >= 0 else -syscalls.last_errno()
 
     def _after_failure(self, code: int, to_submit: int) -> int:

@@ -134,7 +134,7 @@ def _explain(errno_value: int, entries: int, named: int, params: bytearray) -> N
 
 
 def _set_up_on_own_memory(entries: int, params: bytearray) -> tuple[int, bytearray, OwnMemory]:
-    """io_uring_setup with Setup.NO_MMAP: on ordinary pages, or on a huge one where the kernel wants contiguous memory."""
+    """io_uring_setup with Setup.NO_MMAP: on ordinary pages, or on a huge one if the kernel wants contiguous memory."""
     try:
         return _set_up_on_pages(entries, params, huge=False)
     except OSError as error:

@@ -94,14 +94,16 @@ class Resizing(Closing):
     def _check_can_resize(self, sq_entries: int, cq_entries: int | None) -> None:
         for flag in (_Setup.DEFER_TASKRUN, _Setup.NO_SQARRAY):
             if not self.setup_flags & flag:
-                raise RawuringError(f"the queues of a ring without Setup.{flag.name} cannot be resized: make a larger ring")
+                raise RawuringError(f"a ring without Setup.{flag.name} cannot be resized: make a larger one")
         limits = {"sq_entries": (sq_entries, abi.MAX_ENTRIES), "cq_entries": (cq_entries, abi.MAX_CQ_ENTRIES)}
         for name, (number, limit) in limits.items():
-            if number is not None and not 1 <= number < 1 << 32 or (number or 0) > limit and not self.setup_flags & _Setup.CLAMP:
+            if self.setup_flags & _Setup.CLAMP:
+                limit = (1 << 32) - 1
+            if number is not None and not 1 <= number <= limit:
                 raise RawuringError(f"{name} is a number from 1 to {limit}, not {number}")
         sq_rounded, cq_rounded = queue_entries(sq_entries, cq_entries or 0)
         if cq_rounded < sq_rounded:
-            raise RawuringError(f"a CQ of {cq_entries} is smaller than the SQ of {sq_entries}: ask for at least as many")
+            raise RawuringError(f"a CQ of {cq_entries} is smaller than an SQ of {sq_entries}: ask for more")
         if self.sq.ready > sq_rounded or self.sq.ready and self.setup_flags & _Setup.SQE_MIXED:
             raise OutOfOrderError(f"{self.sq.ready} entries are queued and cannot be moved along: submit() them first")
         if self.setup_flags & (_Setup.CQE32 | _Setup.CQE_MIXED) and (self.cq.ready or self.cq.overflowed):
