@@ -62,6 +62,10 @@ MACHINES = {
 FIRMWARE = ("opensbi", "seabios")
 """Packages that QEMU only recommends, and some machines cannot start without."""
 
+ACCELERATOR = "tcg,thread=single"
+"""One thread for all CPUs of a guest. With one each, a kernel that patches its own code while the
+other CPU runs it (static keys) was seen to die of a breakpoint that QEMU had translated too early."""
+
 MEMORY_MIB = 2048
 CPUS = 2
 
@@ -81,7 +85,7 @@ def command(machine: Machine, kernel: Path, initramfs: Path, *, parameters: str 
     """The command line of a guest that ends when it powers off, panics or reboots; its console is stdio."""
     append = f"console={machine.console} quiet panic=-1 {parameters}".strip()
     return [
-        machine.program, *machine.options, "-accel", "tcg,thread=multi", "-smp", str(CPUS), "-m", str(MEMORY_MIB),
+        machine.program, *machine.options, "-accel", ACCELERATOR, "-smp", str(CPUS), "-m", str(MEMORY_MIB),
         "-kernel", str(kernel), "-initrd", str(initramfs), "-append", append,
         "-nographic", "-no-reboot", "-nic", "none",
     ]  # fmt: skip
