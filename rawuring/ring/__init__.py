@@ -73,6 +73,11 @@ class Ring(Resizing, FileOperations, SocketOperations, WaitingOperations, Buffer
                    of copying them (Linux 6.13): the ring's one memory region
     mask_features  Feature bits to act without, as if this kernel lacked them (for tests)
 
+    With Setup.NO_MMAP the queues are in memory of this process, which the ring allocates. With
+    REGISTERED_FD_ONLY, too, it has no fd, only a registered index, which is of the thread that made it
+    even if it starts disabled. With IOPOLL a wait asks the device over and over, for as long as it takes.
+    With SQE_MIXED a request of 128 bytes counts as two SQEs.
+
     Raises RingSetupError, whose text says why and what to do.
 
     A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`), and
