@@ -24,6 +24,10 @@ SIZE = 512
 """Bytes of each receive in the recv benchmark."""
 
 
+LEAST_NS = 50
+"""No request costs less, whatever a coarse clock shows of a short trial."""
+
+
 class Contestant(Protocol):
     """One way to have requests done."""
 
@@ -363,7 +367,7 @@ def contest(batch: int, pairs: int, leg_s: float, runners: Sequence[Contestant])
         for _ in range(3):
             runner.check(batch)
     trial = 20
-    turns = max(1, round(leg_s * 1e9 / max(runners[0].leg(batch, trial) / trial, 1)))
+    turns = max(1, round(leg_s * 1e9 / max(runners[0].leg(batch, trial) / trial, LEAST_NS * batch)))
     samples: dict[str, list[float]] = {runner.name: [] for runner in runners}
     for number in range(1, pairs + 1):
         progress(f"batch {batch}, round {number} of {pairs}", milestone=number == pairs)
