@@ -231,6 +231,7 @@ def test_the_rate_that_a_client_tells(text: str, rate: float | None) -> None:
 # --- the program
 
 
+@pytest.mark.slow
 @needs_ring
 def test_nop_and_recv(tmp_path: Path) -> None:
     for what, batches in (("nop", [1, 8]), ("recv", [16])):
