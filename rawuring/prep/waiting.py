@@ -66,7 +66,7 @@ class WaitingPreps(Encoder):
 
         Since      Linux 6.10           Man   io_uring_prep_nop(3)
         Memory     none
-        CQE res    0, or what was injected; < 0 -errno: EBADF no such file, EFAULT no such buffer (0 on 6.19)
+        CQE res    0, or what was injected; < 0 -errno: EBADF no such file, EFAULT no such buffer (0 on some before 7.0)
         CQE flags  none
         """
         self._encode(_NOP, fd, extra1, extra2, res & U32, nop_flags, user_data, sqe_flags, buf=buf_index)
