@@ -1,7 +1,7 @@
 """io_uring for Python in pure ctypes: no compiler, no liburing, no dependency.
 
-`Ring` is the whole of it for most programs; `abi` has the kernel's constants, and `inspect`
-shows what is in a ring.
+`Ring` is the whole of it for most programs; `abi` has the constants of io_uring, `system` those that
+Python's own modules lack, and `inspect` shows what is in a ring.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if sys.version_info < (3, 10):
     raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0])
 
-from . import abi
+from . import abi, system
 from .buffers import BufferRing, ProvidedBuffers, RegisteredBuffers
 from .errors import (
     BufferUseError,
@@ -58,6 +58,7 @@ __all__ = [
     "UnsupportedError",
     "WrongThreadError",
     "abi",
+    "system",
 ]
 
 

@@ -121,7 +121,11 @@ class _ReadOnlyExport:
 
 def pin_iovecs(buffers: Sequence[Buffer], *, writable: bool) -> tuple[object, int, int]:
     """Pin several buffers and a struct iovec[] that names them. Returns (keep, address, count)."""
-    pins = [pin_writable(b) if writable else pin_readable(b) for b in buffers]
+    return iovec_array([pin_writable(b) if writable else pin_readable(b) for b in buffers])
+
+
+def iovec_array(pins: Sequence[Pin]) -> tuple[object, int, int]:
+    """Pin a struct iovec[] that names pinned memory. Returns (keep, address, count)."""
     array = bytearray(_IOVEC.size * max(len(pins), 1))
     for i, (_, addr, nbytes) in enumerate(pins):
         _IOVEC.pack_into(array, i * _IOVEC.size, addr, nbytes)

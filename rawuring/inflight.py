@@ -18,6 +18,7 @@ The rules
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ from .errors import OutOfOrderError, UnsupportedError, os_error
 
 OWNED: Final = 1 << 63  # tokens are at least this, user_data of the raw layer is below
 
-_EINVAL: Final = 22
+_EINVAL: Final = errno.EINVAL
+_EOPNOTSUPP: Final = errno.EOPNOTSUPP  # the answer to a command that a file does not know
 _F_MORE: Final = 2
 
 Cqe = tuple[int, int, int]  # user_data, res, cqe_flags: as it lay in the CQ
@@ -97,7 +99,7 @@ class Operation(Generic[Value]):
 
     def error(self, res: int) -> OSError | UnsupportedError:
         """The exception for a negative result of this operation."""
-        if res == -_EINVAL:
+        if res in (-_EINVAL, -_EOPNOTSUPP):
             needs = self._ring.lacks(self.name)
             if needs:
                 return UnsupportedError(self.name, needs)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("abi",),
     ("errors",),
+    ("system",),
     ("syscalls",),
     ("atomics",),
     ("mmap_ring",),

@@ -1,4 +1,14 @@
-"""The owned operations of `Ring`, by theme: files, sockets, waiting, buffers.
+"""The owned operations of `Ring`, by the themes of `prep`.
+
+    files        read, write and their vectored, fixed and multishot forms, fsync
+    ranges       fallocate, ftruncate, fadvise, madvise, sync_file_range, splice, tee
+    descriptors  openat, openat2, close_fd, pipe, files_update, fixed_fd_install
+    paths        statx, rename, unlink, rmdir, mkdir, symlink, linkat, extended attributes
+    sockets      accept, connect, send, recv, sendmsg, recvmsg, shutdown, ...
+    buffers      provided buffers of the legacy kind
+    waiting      nop, poll, timeout, link_timeout, cancelling
+    events       epoll_ctl, epoll_wait, waitid, futexes
+    commands     uring_cmd and what block devices take; nop with flags
 
 May import everything below ring. Each method takes Python objects, pins what the kernel will
 touch, and hands a `prep_*` of the submission queue to `OwnedOperations._queue`; it never
@@ -6,8 +16,23 @@ writes an SQE itself.
 """
 
 from .buffers import BufferOperations
+from .commands import CommandOperations
+from .descriptors import DescriptorOperations
+from .events import EventOperations
 from .files import FileOperations
+from .paths import PathOperations
+from .ranges import RangeOperations
 from .sockets import SocketOperations
 from .waiting import WaitingOperations
 
-__all__ = ["BufferOperations", "FileOperations", "SocketOperations", "WaitingOperations"]
+__all__ = [
+    "BufferOperations",
+    "CommandOperations",
+    "DescriptorOperations",
+    "EventOperations",
+    "FileOperations",
+    "PathOperations",
+    "RangeOperations",
+    "SocketOperations",
+    "WaitingOperations",
+]

@@ -11,17 +11,110 @@ The keyword arguments that operations share
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from typing import Any, TypeVar
+from operator import index
+from typing import Any, TypeVar, Union
 
 from .. import abi
-from ..buffers import BufferGroup, BufferRing, ProvidedBuffers, RegisteredBuffers
+from ..buffers import BufferGroup, BufferRing, Pin, ProvidedBuffers, RegisteredBuffers, pin_readable
 from ..errors import BufferUseError, OutOfOrderError
-from ..files import FileTable
-from ..inflight import Callback, Operation, Prep
+from ..files import FileTable, Fixed, HasFileno, fd_of
+from ..inflight import Callback, Operation, Outcome, Prep, Stream, Value, ValueOperation, Waiter
 from ..sq import SubmissionQueue
 
 Kind = TypeVar("Kind", bound=Operation[Any])
+PathName = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+
+
+def pin_path(path: PathName) -> Pin:
+    """Pin a path, zero-terminated as the kernel reads it."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte in the path")
+    return pin_readable(encoded + b"\0")
+
+
+def dirfd_of(dir_fd: int | None) -> int:
+    """The SQE's form of the directory that a path is relative to: None is the working directory."""
+    return abi.AT_FDCWD if dir_fd is None else index(dir_fd)
+
+
+def plain_fd(file: int | HasFileno) -> int:
+    """The number of a file where the kernel takes no slot of a file table."""
+    if isinstance(file, Fixed):
+        raise BufferUseError("this operation takes no slot of a file table here: fixed_fd_install gives the file an fd")
+    return fd_of(file, None)[0]
+
+
+class MemoryOperation(ValueOperation[Value]):
+    """An operation whose result the kernel writes into memory of its own: the last thing that is kept for it.
+
+    Its callback asks `wait()` for the result, which is there at once.
+    """
+
+    __slots__ = ("_memory",)
+
+    _memory: bytearray
+
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
+        *_, self._memory = keep
+
+
+class FixedOperation(ValueOperation[Fixed]):
+    """An operation whose result is a slot of a file table.
+
+    A slot that the kernel picked and that nobody took is emptied with the operation.
+    """
+
+    __slots__ = ("table", "slot", "_taken")
+
+    table: FileTable
+    slot: int  # the one asked for, or FILE_INDEX_ALLOC
+
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
+        _, self.table, self.slot = keep
+        self._taken = self.slot != abi.FILE_INDEX_ALLOC
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
+        outcome = super().wait_cqe(timeout_ns)
+        self._taken = True
+        return outcome
+
+    def claim(self) -> None:
+        self._taken = True
+
+    def unclaim(self) -> None:
+        self._taken = self.slot != abi.FILE_INDEX_ALLOC
+
+    def _value(self, res: int, cqe_flags: int) -> Fixed:
+        fixed = self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
+        self._taken = True; return fixed  # fmt: skip
+
+    def __del__(self) -> None:
+        cqe = getattr(self, "cqe", None)
+        if cqe is not None and cqe[1] >= 0 and not getattr(self, "_taken", True):
+            self.table.drop(cqe[1])
+
+
+class FixedStream(Stream[int]):
+    """A stream of slots of a file table. Those that nobody took are emptied with the operation."""
+
+    __slots__ = ("table",)
+
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
+        self.table: FileTable
+        _, self.table = keep
+
+    def discard(self, res: int, cqe_flags: int) -> None:
+        if res >= 0:
+            self.table.drop(res)
+
+    def __del__(self) -> None:
+        self._discard_rest()
 
 
 class OwnedOperations:
@@ -50,6 +143,10 @@ class OwnedOperations:
         table comes first and the SQE last, so that the kernel never knows of an operation that
         the table does not hold, whatever interrupts us; `_unqueue` mends the opposite.
         """
+
+    @abstractmethod
+    def _make_room(self, entries: int) -> None:
+        """Submit, so that there is room for so many SQEs. Refuses to cut a chain."""
 
     @abstractmethod
     def _unqueue(self, token: int) -> None:

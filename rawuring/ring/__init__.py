@@ -24,7 +24,17 @@ from ..errors import OutOfOrderError, RawuringError, RingClosedError, Unsupporte
 from ..files import FileTable
 from ..inflight import OWNED
 from ..mmap_ring import MappedRing
-from ..operations import BufferOperations, FileOperations, SocketOperations, WaitingOperations
+from ..operations import (
+    BufferOperations,
+    CommandOperations,
+    DescriptorOperations,
+    EventOperations,
+    FileOperations,
+    PathOperations,
+    RangeOperations,
+    SocketOperations,
+    WaitingOperations,
+)
 from ..sq import RewindingQueue, SubmissionQueue
 from .closing import ring_numbers, rings
 from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
@@ -35,23 +45,40 @@ __all__ = ["WANTED_FLAGS", "Ring"]
 
 _Setup = abi.Setup
 
-# Which member's release explains that an encoder's request is refused, where the opcode alone does not.
-_FORMS: Final[dict[str, abi.Op | abi.Accept | abi.RecvSend | abi.Poll | abi.Cancel | abi.Timeout]] = {
-    "readv": abi.Op.READV,
-    "multishot_accept": abi.Accept.MULTISHOT,
-    "multishot_accept_direct": abi.Accept.MULTISHOT,
-    "accept_direct": abi.Accept.MULTISHOT,
-    "openat_direct": abi.Accept.MULTISHOT,
-    "recv_multishot": abi.RecvSend.RECV_MULTISHOT,
-    "poll_multishot": abi.Poll.ADD_MULTI,
-    "poll_update": abi.Poll.UPDATE_EVENTS,
-    "cancel": abi.Cancel.ALL,
-    "cancel_fd": abi.Cancel.FD,
-    "timeout_update": abi.Timeout.UPDATE,
+# Which release explains that an encoder's request is refused, where the opcode alone does not.
+_FORMS: Final[dict[str, str]] = {
+    "readv": abi.Op.READV.since,
+    "multishot_accept": abi.Accept.MULTISHOT.since,
+    "multishot_accept_direct": abi.Accept.MULTISHOT.since,
+    "accept_direct": abi.Accept.MULTISHOT.since,
+    "openat_direct": abi.Accept.MULTISHOT.since,
+    "openat2_direct": abi.Accept.MULTISHOT.since,
+    "pipe_direct": abi.Op.PIPE.since,
+    "fadvise64": "6.11",
+    "madvise64": "6.11",
+    "cmd_discard": abi.BlockOp.DISCARD.since,
+    "cmd_zone_reset_all": abi.BlockOp.ZONE_RESET_ALL.since,
+    "recv_multishot": abi.RecvSend.RECV_MULTISHOT.since,
+    "poll_multishot": abi.Poll.ADD_MULTI.since,
+    "poll_update": abi.Poll.UPDATE_EVENTS.since,
+    "cancel": abi.Cancel.ALL.since,
+    "cancel_fd": abi.Cancel.FD.since,
+    "timeout_update": abi.Timeout.UPDATE.since,
 }
 
 
-class Ring(Resizing, FileOperations, SocketOperations, WaitingOperations, BufferOperations):
+class Ring(
+    Resizing,
+    FileOperations,
+    RangeOperations,
+    DescriptorOperations,
+    PathOperations,
+    SocketOperations,
+    BufferOperations,
+    WaitingOperations,
+    EventOperations,
+    CommandOperations,
+):
     """An io_uring: queue operations, submit them together, take their completions.
 
     The raw layer: `ring.sq.prep_*(...)`, `ring.submit_and_wait(1)`, `ring.completions()`.
@@ -217,8 +244,8 @@ class Ring(Resizing, FileOperations, SocketOperations, WaitingOperations, Buffer
         if op is not None and not self.supports(op):
             return str(op.since)
         form = _FORMS.get(name)
-        if form is not None and release(os.uname().release) < release(form.since):
-            return str(form.since)
+        if form is not None and release(os.uname().release) < release(form):
+            return form
         return None
 
     def register_buffers(self, buffers: Sequence[Buffer]) -> RegisteredBuffers:
