@@ -160,6 +160,7 @@ def test_a_ring_in_our_memory_stays_inside_it(
         for turn in range(3):
             nops(ring, *range(user_data, user_data + ring.entries))
             assert len(take(ring, ring.entries)) == ring.entries
+            wait_until(lambda: not ring.sq.ready)  # an SQ thread moves the head after it posts
         content = ctypes.string_at(start, nbytes)
         last = struct.pack("=Qi", user_data + ring.entries - 1, 0)
         assert last in content
