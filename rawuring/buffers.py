@@ -5,8 +5,8 @@ buffer ring.
 
 Pinning holds an *export* of the buffer (PEP 3118) for as long as a request may use it: its
 owner can be dropped, and the memory stays; a `bytearray` that somebody tries to resize answers
-with BufferError. ctypes objects are refused, since `ctypes.resize` moves their memory under
-an export.
+with BufferError. ctypes objects that own their memory are refused, since `ctypes.resize` moves it
+under an export.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _pin_other(buffer: Buffer, *, writable: bool) -> Pin:
     owner = view.obj
     while isinstance(owner, memoryview):
         owner = owner.obj
-    if isinstance(owner, _CDATA):
+    if isinstance(owner, _CDATA) and _may_move(owner):
         raise BufferUseError("ctypes objects can move in memory (ctypes.resize): use a bytearray instead")
     if not view.c_contiguous:
         raise BufferUseError("this view is not contiguous: copy it into a bytearray first")
@@ -86,6 +86,18 @@ def _pin_other(buffer: Buffer, *, writable: bool) -> Pin:
         )
     held = _ReadOnlyExport(buffer)
     return held, held.addr, nbytes
+
+
+def _may_move(cdata: Any) -> bool:
+    """Can ctypes.resize move the memory of a ctypes object? Not if it lies in that of another owner, which it holds."""
+    while cdata._b_base_ is not None:
+        cdata = cdata._b_base_
+    if cdata._b_needsfree_:
+        return True
+    held = cdata._objects
+    # What from_buffer was given; nothing after from_address.
+    owners = [each.obj for each in (held.values() if isinstance(held, dict) else [held]) if isinstance(each, memoryview)]
+    return not owners or any(isinstance(owner, _CDATA) and _may_move(owner) for owner in owners)
 
 
 class _PyBuffer(ctypes.Structure):

@@ -80,6 +80,12 @@ EPOLL_CTL_DEL: Final = 2
 EPOLL_CTL_MOD: Final = 3
 
 
+def _seconds(time_ns: int) -> float:
+    """A point in time as os.stat rounds it."""
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    return seconds + 1e-9 * nanoseconds
+
+
 class StatResult(NamedTuple):
     """What STATX tells of a file, by the names of `os.stat_result` where that has them.
 
@@ -118,22 +124,22 @@ class StatResult(NamedTuple):
     @property
     def st_atime(self) -> float:
         """When it was last read, in seconds."""
-        return self.st_atime_ns / 1e9
+        return _seconds(self.st_atime_ns)
 
     @property
     def st_mtime(self) -> float:
         """When its content last changed, in seconds."""
-        return self.st_mtime_ns / 1e9
+        return _seconds(self.st_mtime_ns)
 
     @property
     def st_ctime(self) -> float:
         """When its content or metadata last changed, in seconds."""
-        return self.st_ctime_ns / 1e9
+        return _seconds(self.st_ctime_ns)
 
     @property
     def st_birthtime(self) -> float | None:
         """When it was made, in seconds."""
-        return None if self.st_birthtime_ns is None else self.st_birthtime_ns / 1e9
+        return None if self.st_birthtime_ns is None else _seconds(self.st_birthtime_ns)
 
 
 def stat_result(struct_statx: ReadableBuffer) -> StatResult:
