@@ -1,6 +1,6 @@
 """How a value of each kind in `abi.fields` is read out of an SQE, put back, and shown.
 
-May import abi and prep. Decoding loses nothing: `raw(kind, decoded(kind, number))` is the number again.
+May import abi, system and prep. Decoding loses nothing: `raw(kind, decoded(kind, number))` is the number again.
 """
 
 from __future__ import annotations
@@ -14,48 +14,28 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from .. import abi
+from .. import abi, system
 from ..prep.base import U32, encoded_file_index
 from ..prep.waiting import poll32_events
 
 FieldValue = int | bytes | None
 """An int, for a flag field of io_uring's an enum; bytes for `cmd`; None for a file_index that names no slot."""
 
-# What os, socket and select lack. The same on every architecture.
+# What some Pythons lack. The same on every architecture.
 _UAPI: Final[Mapping[str, Mapping[str, int]]] = {
-    "AT_": {
-        "AT_SYMLINK_NOFOLLOW": 0x100, "AT_REMOVEDIR": 0x200, "AT_SYMLINK_FOLLOW": 0x400, "AT_NO_AUTOMOUNT": 0x800,
-        "AT_EMPTY_PATH": 0x1000, "AT_STATX_FORCE_SYNC": 0x2000, "AT_STATX_DONT_SYNC": 0x4000,
-    },
-    "EPOLL_CTL_": {"EPOLL_CTL_ADD": 1, "EPOLL_CTL_DEL": 2, "EPOLL_CTL_MOD": 3},
-    "FALLOC_FL_": {
-        "FALLOC_FL_KEEP_SIZE": 1, "FALLOC_FL_PUNCH_HOLE": 2, "FALLOC_FL_COLLAPSE_RANGE": 8,
-        "FALLOC_FL_ZERO_RANGE": 16, "FALLOC_FL_INSERT_RANGE": 32, "FALLOC_FL_UNSHARE_RANGE": 64,
-        "FALLOC_FL_WRITE_ZEROES": 128,
-    },
     "P_": {"P_ALL": 0, "P_PID": 1, "P_PGID": 2, "P_PIDFD": 3},
-    "RENAME_": {"RENAME_NOREPLACE": 1, "RENAME_EXCHANGE": 2, "RENAME_WHITEOUT": 4},
     "RWF_": {
         "RWF_HIPRI": 1, "RWF_DSYNC": 2, "RWF_SYNC": 4, "RWF_NOWAIT": 8, "RWF_APPEND": 16, "RWF_NOAPPEND": 32,
         "RWF_ATOMIC": 64, "RWF_DONTCACHE": 128,
     },
     "SPLICE_F_": {"SPLICE_F_MOVE": 1, "SPLICE_F_NONBLOCK": 2, "SPLICE_F_MORE": 4, "SPLICE_F_GIFT": 8},
-    "STATX_": {
-        "STATX_TYPE": 0x1, "STATX_MODE": 0x2, "STATX_NLINK": 0x4, "STATX_UID": 0x8, "STATX_GID": 0x10,
-        "STATX_ATIME": 0x20, "STATX_MTIME": 0x40, "STATX_CTIME": 0x80, "STATX_INO": 0x100, "STATX_SIZE": 0x200,
-        "STATX_BLOCKS": 0x400, "STATX_BASIC_STATS": 0x7FF, "STATX_BTIME": 0x800, "STATX_MNT_ID": 0x1000,
-        "STATX_DIOALIGN": 0x2000, "STATX_MNT_ID_UNIQUE": 0x4000, "STATX_SUBVOL": 0x8000,
-        "STATX_WRITE_ATOMIC": 0x1_0000, "STATX_DIO_READ_ALIGN": 0x2_0000,
-    },
-    "SYNC_FILE_RANGE_": {
-        "SYNC_FILE_RANGE_WAIT_BEFORE": 1, "SYNC_FILE_RANGE_WRITE": 2, "SYNC_FILE_RANGE_WAIT_AFTER": 4,
-    },
     "W": {"WNOHANG": 1, "WSTOPPED": 2, "WEXITED": 4, "WCONTINUED": 8, "WNOWAIT": 0x100_0000},
     "XATTR_": {"XATTR_CREATE": 1, "XATTR_REPLACE": 2},
 }  # fmt: skip
 
 _MODULES: Final = {
-    "AF_": socket, "MADV_": mmap, "MSG_": socket, "O_": os, "POSIX_FADV_": os, "SHUT_": socket, "SOCK_": socket,
+    "AF_": socket, "AT_": system, "EPOLL_CTL_": system, "FALLOC_FL_": system, "MADV_": mmap, "MSG_": socket, "O_": os,
+    "POSIX_FADV_": os, "RENAME_": system, "SHUT_": socket, "SOCK_": socket, "STATX_": system, "SYNC_FILE_RANGE_": system,
 }  # fmt: skip
 _EXCLUSIVE: Final = ("AF_", "EPOLL_CTL_", "MADV_", "POSIX_FADV_", "P_", "SHUT_")
 _SOCKET_TYPES: Final = 0xF  # the bits of a socket's type that are no flags
