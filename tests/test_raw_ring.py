@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import select
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -610,6 +612,19 @@ def test_set_up_steps_down(release: str, flags: Setup, monkeypatch: pytest.Monke
         assert ring.setup_flags == Setup.SQPOLL | flags & ~Setup.DEFER_TASKRUN
         nops(ring, 1)
         assert take_one(ring, 1) == (0, 0)
+
+
+def test_a_ring_with_less_than_was_wanted_is_freed_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel_of("5.18", monkeypatch)
+    gc.disable()
+    try:
+        ring = Ring(4)
+        ring.close()
+        ref = weakref.ref(ring)
+        del ring
+        assert ref() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("release", "flag"), [("5.10", Setup.SQE128), ("5.19", Setup.SINGLE_ISSUER)])

@@ -87,7 +87,7 @@ def set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[in
     """
     if not 0 <= entries < 1 << 32:
         raise RawuringError(f"a ring has 1 to {abi.MAX_ENTRIES} entries: {entries} cannot be had")
-    last: OSError | None = None
+    code = 0  # not the exception, whose frames would keep the ring until the next garbage collection
     named, wanted = int(named), int(wanted)
     optional_flags = _compatible(wanted & ~named, named)
     if _contradict(named, optional_flags):
@@ -103,11 +103,10 @@ def set_up(entries: int, named: int, wanted: int, params: bytearray) -> tuple[in
         except RingSetupError:
             raise
         except OSError as error:
-            last = error
-            if error.errno != errno.EINVAL:
+            code = error.errno or 0
+            if code != errno.EINVAL:
                 break
-    assert last is not None and last.errno is not None
-    _explain(last.errno, entries, named, params)
+    _explain(code, entries, named, params)
 
 
 def _contradict(named: int, optional: int) -> bool:
