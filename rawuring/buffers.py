@@ -190,7 +190,11 @@ class RegisteredBuffers:
         return keep, addr + offset, nbytes
 
     def unregister(self) -> None:
-        """Take the table back from the kernel. A second call does nothing."""
+        """Take the table back from the kernel. A second call does nothing.
+
+        Before Linux 6.13 the kernel waits here until no request uses a buffer of the table any
+        more: cancel those first, or have them complete.
+        """
         if self._registered:
             try:
                 register.unregister_buffers(self._fd)

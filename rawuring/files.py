@@ -96,7 +96,10 @@ class FileTable:
             slot = self._dropped[0]; del self._dropped[0]; self.update(slot, [-1])  # fmt: skip
 
     def unregister(self) -> None:
-        """Drop the table and close what is in it. A second call does nothing."""
+        """Drop the table and close what is in it. A second call does nothing.
+
+        Before Linux 6.13 the kernel waits here until no request uses a slot of the table any more.
+        """
         if self._registered:
             try:
                 register.unregister_files(self._fd)

@@ -162,6 +162,9 @@ def test_registered_buffers_are_locked_until_unregistered_and_unused(ring: Ring,
     ring.submit()
     while ring.sq.ready:
         time.sleep(0.001)  # until the SQ thread has it
+    waits_for_requests = newest(ring) < (6, 13)
+    if waits_for_requests:
+        os.write(pipe[1], b"late")
     buffers.unregister()
     buffers.unregister()
     second.append(0)
@@ -169,7 +172,8 @@ def test_registered_buffers_are_locked_until_unregistered_and_unused(ring: Ring,
         first.append(0)
     with pytest.raises(OutOfOrderError, match="not registered"):
         ring.read_fixed(pipe[0], buffers, 1)
-    os.write(pipe[1], b"late")
+    if not waits_for_requests:
+        os.write(pipe[1], b"late")
     assert op.wait(HANG_NS) == 4 and first[:4] == b"late"
     first.append(0)
     assert len(ring.register_buffers([first])) == 1
@@ -1173,6 +1177,8 @@ def test_einval_of_an_operation_that_is_there_is_einval(ring: Ring, pair: Pair) 
 
 
 def test_a_ring_in_reference_cycles_is_collected(pair: Pair) -> None:
+    with Ring(2) as other:
+        needs("5.19", other)
     gc.collect()
 
     def make() -> weakref.ref[Ring]:
