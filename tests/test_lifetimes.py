@@ -432,8 +432,9 @@ def test_a_thread_ends_with_requests_in_flight(run_child: RunChild) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             ring.close()
-        assert [warning.category for warning in caught] == [ResourceWarning]
-        assert ring.closed and len(closing._kept) == 1
+        assert ring.closed and [warning.category for warning in caught] == [ResourceWarning] * len(closing._kept)
+        # Without DEFER_TASKRUN the kernel has cancelled everything at the end of the thread.
+        assert len(closing._kept) == 1 or not ring.setup_flags & abi.Setup.DEFER_TASKRUN
         made.clear()
         del op
         gc.collect()
