@@ -11,9 +11,7 @@ from .. import abi
 from ..buffers import Buffer, BufferGroup, RegisteredBuffers, iovec_array, pin_iovecs, pin_readable, pin_writable
 from ..files import FileLike, fd_of
 from ..inflight import BufferOperation, BufferStream, Callback, Operation
-
-# For the sockets, which have slots too.
-from .base import FixedOperation as FixedOperation, FixedStream as FixedStream, OwnedOperations
+from .base import OwnedOperations
 
 
 class FileOperations(OwnedOperations):

@@ -26,8 +26,7 @@ from ..inflight import (
     Waiter,
     close_quietly,
 )
-from .base import OwnedOperations
-from .files import FixedOperation, FixedStream
+from .base import FixedOperation, FixedStream, OwnedOperations
 
 SOCK_CLOEXEC = os.O_CLOEXEC  # the same bit on every architecture, by definition
 _NO_MEMORY: tuple[object, int, int] = (None, 0, 0)
