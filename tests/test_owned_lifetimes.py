@@ -7,6 +7,7 @@ let go is replaced by look-alikes of the same size, and none of them may change 
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import pytest
 from conftest import RunChild
@@ -474,3 +475,64 @@ def test_a_collected_ring_leaves_a_futex_alone(run_child: RunChild) -> None:
         word.extend(b"unlocked")
         """,
     )
+
+
+# --- interrupts
+
+
+SCENARIOS = """
+import sys
+sys.path.insert(0, {tests!r})
+import gc, os
+from interrupted import Scenario, run
+from rawuring import Ring
+
+class MakePipe(Scenario):
+    "A pipe: its fds are the program's, or closed with the operation."
+    fds = ()
+    def __init__(self):
+        self.ring = Ring(8)
+    def act(self):
+        self.fds = self.ring.pipe().wait()
+    def go_on(self, interrupt):
+        gc.collect()
+        for fd in self.fds:
+            os.close(fd)
+        self.ring.close()
+        gc.collect()
+
+class FillSlots(Scenario):
+    "Slots that the kernel picks: taken once, or emptied."
+    slots = ()
+    def __init__(self):
+        self.ring = Ring(8)
+        self.files = self.ring.file_table(2)
+    def act(self):
+        self.slots = self.ring.files_update([0, 0], self.files).wait()
+    def go_on(self, interrupt):
+        gc.collect()
+        for slot in self.slots:
+            slot.close()
+        while self.ring.in_flight:
+            self.ring.run_once()
+        self.ring.nop().wait()
+        assert sorted(slot.slot for slot in self.ring.files_update([0, 0], self.files).wait()) == [0, 1]
+        self.ring.close()
+
+class FillPipe(FillSlots):
+    "The same of a pipe."
+    def act(self):
+        self.slots = self.ring.pipe_direct(self.files).wait()
+
+run({scenario})
+"""
+
+
+@pytest.mark.parametrize("scenario", ["MakePipe", "FillSlots", "FillPipe"])
+def test_an_interrupt_at_any_line_loses_nothing_that_was_brought(run_child: RunChild, scenario: str) -> None:
+    if scenario != "FillSlots":
+        has(Op.PIPE)
+    with Ring(2) as ring:
+        needs("5.19", ring)
+    nlines = int(run_child(SCENARIOS.format(tests=str(Path(__file__).parent), scenario=scenario)).stdout)
+    assert nlines > 30, "the trace function saw hardly any of our code"
