@@ -339,7 +339,7 @@ class TimestampCqeFlag(Flag, prefix="IORING_CQE_F_"):
 
 # `cqe.flags` >> this is the buffer id (5.7).
 CQE_BUFFER_SHIFT: Final = 16
-# The same of TX_TIMESTAMP: the type of the time stamp (6.17).
+# The same of TX_TIMESTAMP (6.17): whether hardware made the time stamp (one bit), and its type.
 TIMESTAMP_HW_SHIFT: Final = 16
 TIMESTAMP_TYPE_SHIFT: Final = 17
 # `cqe.res` of a NOTIF, as unsigned: the data was copied after all (ZC_REPORT_USAGE, 6.2).
