@@ -1,0 +1,1 @@
+"""The parts of docs/reference.md, each a small module of tools/reference.py's."""
