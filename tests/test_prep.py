@@ -20,50 +20,11 @@ from rawuring.errors import RawuringError, SubmissionQueueFullError
 from rawuring.prep import base, waiting
 from rawuring.sq import SubmissionQueue
 from tools import sqe_cases
+from tools.reference_parts.parity import HELPERS
 from tools.sqe_cases import CASES, SHARED, Case, Value, expected, helpers
 
 Op, SqeFlag = abi.Op, abi.SqeFlag
 
-# Every io_uring_prep_* function of liburing 2.15, and what there is instead of those without an encoder.
-HELPERS = """
-    io_uring_prep_accept io_uring_prep_accept_direct io_uring_prep_bind io_uring_prep_cancel
-    io_uring_prep_cancel64 io_uring_prep_cancel_fd io_uring_prep_close io_uring_prep_close_direct
-    io_uring_prep_cmd_discard io_uring_prep_cmd_getsockname io_uring_prep_cmd_sock
-    io_uring_prep_cmd_zone_reset_all io_uring_prep_connect io_uring_prep_epoll_ctl
-    io_uring_prep_epoll_wait io_uring_prep_fadvise io_uring_prep_fadvise64
-    io_uring_prep_fallocate io_uring_prep_fgetxattr io_uring_prep_files_update
-    io_uring_prep_fixed_fd_install io_uring_prep_fsetxattr io_uring_prep_fsync
-    io_uring_prep_ftruncate io_uring_prep_futex_wait io_uring_prep_futex_waitv
-    io_uring_prep_futex_wake io_uring_prep_getxattr io_uring_prep_link io_uring_prep_link_timeout
-    io_uring_prep_linkat io_uring_prep_listen io_uring_prep_madvise io_uring_prep_madvise64
-    io_uring_prep_mkdir io_uring_prep_mkdirat io_uring_prep_msg_ring
-    io_uring_prep_msg_ring_cqe_flags io_uring_prep_msg_ring_fd io_uring_prep_msg_ring_fd_alloc
-    io_uring_prep_multishot_accept io_uring_prep_multishot_accept_direct io_uring_prep_nop
-    io_uring_prep_nop128 io_uring_prep_open io_uring_prep_open_direct io_uring_prep_openat
-    io_uring_prep_openat2 io_uring_prep_openat2_direct io_uring_prep_openat_direct
-    io_uring_prep_pipe io_uring_prep_pipe_direct io_uring_prep_poll_add
-    io_uring_prep_poll_multishot io_uring_prep_poll_remove io_uring_prep_poll_update
-    io_uring_prep_provide_buffers io_uring_prep_read io_uring_prep_read_fixed
-    io_uring_prep_read_multishot io_uring_prep_readv io_uring_prep_readv2
-    io_uring_prep_readv_fixed io_uring_prep_recv io_uring_prep_recv_multishot
-    io_uring_prep_recvmsg io_uring_prep_recvmsg_multishot io_uring_prep_remove_buffers
-    io_uring_prep_rename io_uring_prep_renameat io_uring_prep_rw io_uring_prep_send
-    io_uring_prep_send_bundle io_uring_prep_send_set_addr io_uring_prep_send_zc
-    io_uring_prep_send_zc_fixed io_uring_prep_sendmsg io_uring_prep_sendmsg_zc
-    io_uring_prep_sendmsg_zc_fixed io_uring_prep_sendto io_uring_prep_setxattr
-    io_uring_prep_shutdown io_uring_prep_socket io_uring_prep_socket_direct
-    io_uring_prep_socket_direct_alloc io_uring_prep_splice io_uring_prep_statx
-    io_uring_prep_symlink io_uring_prep_symlinkat io_uring_prep_sync_file_range io_uring_prep_tee
-    io_uring_prep_timeout io_uring_prep_timeout_remove io_uring_prep_timeout_update
-    io_uring_prep_unlink io_uring_prep_unlinkat io_uring_prep_uring_cmd io_uring_prep_uring_cmd128
-    io_uring_prep_waitid io_uring_prep_write io_uring_prep_write_fixed io_uring_prep_writev
-    io_uring_prep_writev2 io_uring_prep_writev_fixed
-    __io_uring_prep_uring_cmd
-""".split()
-WITHOUT_ENCODER = {
-    "__io_uring_prep_uring_cmd": "what prep_uring_cmd and prep_uring_cmd128 share",
-    "io_uring_prep_send_set_addr": "arguments of prep_sendto and prep_send_zc: an SQE is written at once",
-}
 # Encoders beyond liburing's.
 WITHOUT_HELPER = {"prep_nop_flags", "prep_recv_zc"}
 # The page of liburing's manual where it is not that of the helper.
@@ -81,12 +42,13 @@ def test_every_encoder_is_in_the_table() -> None:
 
 
 def test_every_helper_of_liburing_has_an_encoder() -> None:
-    assert len(HELPERS) == len(set(HELPERS)) == 105
-    encoders = {helper.removeprefix("io_uring_") for helper in HELPERS if helper not in WITHOUT_ENCODER}
+    assert len(HELPERS) == 105
+    encoders = {name.removeprefix("sq.") for ours in HELPERS.values() for name in ours.names}
     assert encoders | WITHOUT_HELPER == PREPS.keys()
-    assert WITHOUT_ENCODER.keys() < set(HELPERS)
+    for helper, ours in HELPERS.items():
+        assert helper.removeprefix("io_uring_") not in PREPS or ours.names == (f"sq.{helper.removeprefix('io_uring_')}",)
     # Those without an encoder are in the table, too: their bytes are written by another.
-    assert {helper for case in CASES for helper, _ in helpers(case)} == set(HELPERS)
+    assert {helper for case in CASES for helper, _ in helpers(case)} == HELPERS.keys()
 
 
 def test_every_operation_has_an_encoder() -> None:
