@@ -23,6 +23,8 @@ MARK = "@@guest"
 REPORT = "/tmp/report.json"
 HERE = Path(__file__).resolve().parent
 NOBODY = 65534
+HANG_S = 900
+"""After what time a test hangs. A test that waits in vain says so sooner (tests/emulation.py)."""
 
 
 def say(kind: str, **values: Any) -> None:
@@ -130,7 +132,8 @@ def serve_a_checked_load() -> dict[str, Any]:
 
 def run_tests(arguments: list[str]) -> int:
     environment = {**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "pytest", "-p", "inside", "-p", "no:cacheprovider", "--color=no", *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "inside", "-p", "no:cacheprovider", "--color=no"]
+    command += ["-o", f"faulthandler_timeout={HANG_S}", *arguments]
     return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
 
 
