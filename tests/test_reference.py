@@ -136,6 +136,24 @@ def test_a_docstring_in_its_parts() -> None:
     assert doc.releases == ["5.6", "6.0"]
 
 
+def test_what_a_source_lacks_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    (tmp_path / "room.py").write_text("def without() -> None: ...\n\ndef bare() -> None:\n    \"\"\"Do it.\"\"\"\n")
+    without, bare = sources.functions("room.py")
+    with pytest.raises(sources.SourceError, match=r"room\.py: without has no docstring$"):
+        assert without.summary
+    with pytest.raises(sources.SourceError, match=r"room\.py: the docstring of bare has no line 'Man'$"):
+        bare.label("Man")
+    (tmp_path / "room.py").write_text("def (")
+    with pytest.raises(sources.SourceError, match=r"room\.py, line 1: "):
+        sources.functions("room.py")
+    monkeypatch.setattr(reference, "page", lambda: sources.functions("room.py"))
+    assert reference.main(["--check"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_text_means_itself() -> None:
     assert markdown.text("2**63 < `a*b` <tag> _x a_b") == r"2\*\*63 < `a*b` \<tag> \_x a_b"
     assert markdown.table(["a"], [["x | y"]]) == ["| a |", "| --- |", r"| x \| y |"]

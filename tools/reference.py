@@ -4,8 +4,8 @@ Prints it in Markdown. --write writes docs/reference.md; --check says whether th
 would be written. It is made from the tables in rawuring/abi and from docstrings: to change the
 reference, change those.
 
-Exit status: 0 done, or the file is up to date; 1 it is not (one line says why), or cannot be
-written; 2 bad usage.
+Exit status: 0 done, or the file is up to date; 1 it is not, or cannot be written, or a source
+lacks something (one line says what); 2 bad usage.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if str(ROOT) not in sys.path:  # run as a program: the path begins with this fol
 from rawuring.abi import Op
 from tools.reference_parts import flags, operations, parity, releases, verbs
 from tools.reference_parts.markdown import link
+from tools.reference_parts.sources import SourceError
 
 PAGE = ROOT / "docs" / "reference.md"
 
@@ -73,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     choice.add_argument("--write", action="store_true", help="write docs/reference.md")
     choice.add_argument("--check", action="store_true", help="say whether docs/reference.md is up to date")
     options = parser.parse_args(argv)
-    made = page()
+    try:
+        made = page()
+    except SourceError as error:
+        print(f"reference.py: {error}", file=sys.stderr)
+        return 1
     problem = None
     if options.check:
         problem = check(made)

@@ -75,7 +75,7 @@ def encoders() -> dict[Op, list[Function]]:
     found: dict[Op, list[Function]] = {op: [] for op in Op}
     for function in sources.functions("rawuring/prep"):
         if function.name.startswith("prep_"):
-            queues = re.match(r"Queue .*?IORING_OP_(\w+)", function.doc.paragraphs[0][0])
+            queues = re.match(r"Queue .*?IORING_OP_(\w+)", function.summary)
             if queues:
                 found[Op[queues[1]]].append(function)
     return found
@@ -168,8 +168,7 @@ def function_lines(function: Function, call: str, note: str, labels: tuple[str, 
 
 
 def _encoder(function: Function) -> list[str]:
-    labels = function.doc.labels
-    note = f"{text(labels['Since'])}, {text(labels['Man'])}"
+    note = f"{text(function.label('Since'))}, {text(function.label('Man'))}"
     return function_lines(function, function.call("sq", SHARED_BY_ENCODERS), note, LABELS)
 
 

@@ -21,6 +21,10 @@ _MAN = re.compile(r" +Man +")
 _RELEASE = re.compile(r"\d+\.\d+")
 
 
+class SourceError(Exception):
+    """What a source lacks for the reference, in one line for whoever edits it."""
+
+
 class Docstring(NamedTuple):
     """A docstring in its parts."""
 
@@ -46,6 +50,19 @@ class Function(NamedTuple):
     doc: Docstring
     uses: tuple[str, ...]
     """The dotted names in its body, in their order."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        if not self.doc.paragraphs:
+            raise SourceError(f"{self.path.relative_to(ROOT)}: {self.name} has no docstring")
+        return self.doc.paragraphs[0][0]
+
+    def label(self, name: str) -> str:
+        """The text of a line that the docstring must have."""
+        if name not in self.doc.labels:
+            raise SourceError(f"{self.path.relative_to(ROOT)}: the docstring of {self.name} has no line {name!r}")
+        return self.doc.labels[name]
 
     def call(self, receiver: str, without: frozenset[str] = frozenset()) -> str:
         """How it is called: less `self`, and less the keyword-only parameters in `without`."""
@@ -124,7 +141,10 @@ def _parameters(args: ast.arguments, constants: Mapping[str, ast.expr], source: 
 
 def _functions_of(path: Path) -> Iterator[Function]:
     source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise SourceError(f"{path.relative_to(ROOT)}, line {error.lineno}: {error.msg}") from None
     constants = {
         target.id: node.value
         for node in tree.body

@@ -70,9 +70,8 @@ def _owned() -> dict[str, list[str]]:
 
 
 def _function(function: Function) -> list[str]:
-    labels = function.doc.labels
     returns = "" if function.returns == "None" else f"→ {code(function.returns)}, "
-    note = f"{returns}{text(labels['Since'])}, {text(labels['Man'])}"
+    note = f"{returns}{text(function.label('Since'))}, {text(function.label('Man'))}"
     shown = function_lines(function, function.call("register"), note, LABELS)
     owned = _owned().get(function.name)
     if owned:
