@@ -25,7 +25,17 @@ import pytest
 from support import HANG_NS, Pipe, needs, pipe, ring
 from test_raw_operations import block_device, path
 
-from rawuring import BufferUseError, RawuringError, Ring, RingSetupError, SubmissionQueueFullError, UnsupportedError, abi, system
+from rawuring import (
+    BufferUseError,
+    OutOfOrderError,
+    RawuringError,
+    Ring,
+    RingSetupError,
+    SubmissionQueueFullError,
+    UnsupportedError,
+    abi,
+    system,
+)
 
 __all__ = ["block_device", "path", "pipe", "ring"]
 
@@ -223,6 +233,17 @@ def test_a_file_that_takes_no_commands(ring: Ring, path: Path) -> None:
     assert path.read_bytes() == b"0123456789"
 
 
+def test_a_command_that_the_kernel_lacks_names_the_release(ring: Ring, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with path.open("w+b") as file:
+        ops = {"6.12": ring.cmd_discard(file, 0, 10), "7.3": ring.cmd_zone_reset_all(file)}
+        for op in ops.values():
+            assert errno_of(op) in (errno.EOPNOTSUPP, errno.EINVAL)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", "5.19.0", "", "")))
+    for needed, op in ops.items():
+        with pytest.raises(UnsupportedError, match=f"needs Linux {needed}"):
+            op.wait()
+
+
 def test_a_driver_takes_a_command(ring: Ring) -> None:
     has(ring, abi.Op.URING_CMD)
     with open("/dev/null", "wb") as null, open("/dev/zero", "rb") as zero:
@@ -313,9 +334,13 @@ def test_a_chain_is_not_cut_for_a_request_of_128_bytes() -> None:
         with ring.link(4):
             ops = [ring.nop(), ring.nop128(abi.Nop.INJECT_RESULT, 5), ring.nop()]
         assert [op.wait(HANG_NS) for op in ops] == [0, 5, 0]
-        with pytest.raises(SubmissionQueueFullError), ring.link(4):
+        with pytest.raises(OutOfOrderError, match="middle of a chain"), ring.link(4):
             for _ in range(3):
                 ring.nop128()
+        with pytest.raises(SubmissionQueueFullError, match="two slots"), ring.link(4):
+            ring.nop()
+            ring.nop128()
+            ring.nop128()
         assert ring.in_flight == 0 and ring.nop128().wait() == 0
 
 
