@@ -142,7 +142,7 @@ class PathOperations(OwnedOperations):
         self, file: FileLike, attribute: PathName, nbytes: int = _XATTR_NBYTES, *,
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> AttributeOperation:  # fmt: skip
-        """The value of an extended attribute of an open file, as of `getxattr`. Linux 5.19."""
+        """The value of an extended attribute of an open file, as of `getxattr`. Linux 5.19, of a slot 6.13."""
         fd, fixed = fd_of(file, self._file_table)
         name, name_addr, _ = pin_path(attribute)
         memory = bytearray(nbytes)
@@ -168,7 +168,7 @@ class PathOperations(OwnedOperations):
         self, file: FileLike, attribute: PathName, value: Buffer, xattr_flags: int = 0, *,
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
-        """Set an extended attribute of an open file, as `setxattr` does. Linux 5.19."""
+        """Set an extended attribute of an open file, as `setxattr` does. Linux 5.19, of a slot 6.13."""
         fd, fixed = fd_of(file, self._file_table)
         name, name_addr, _ = pin_path(attribute)
         data, addr, nbytes = pin_readable(value)
