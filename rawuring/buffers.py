@@ -15,7 +15,7 @@ import ctypes
 import mmap
 from collections import deque
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Any, Final
 
@@ -217,7 +217,20 @@ _TAIL_OFFSET: Final = abi.IO_URING_BUF_RING.fields["tail"].offset
 _U16: Final = 0xFFFF
 _F_BUFFER: Final = int(abi.CqeFlag.BUFFER)
 _BUFFER_SHIFT: Final = abi.CQE_BUFFER_SHIFT
+_F_BUF_MORE: Final = int(abi.CqeFlag.BUF_MORE)
 _PRIVATE: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
+Part = tuple[int, int, int]  # buffer, where in it, how many bytes: of the data of a completion
+
+
+class Located(int):
+    """The cqe_flags of a completion whose data lies in several buffers, or somewhere in one: `parts` says where.
+
+    The kernel only names the first buffer. What follows can be told from the completions before,
+    in the order in which the kernel posted them: so the ring notes it when it takes a completion.
+    """
+
+    parts: tuple[Part, ...] = ()
 
 
 class BufferGroup:
@@ -229,6 +242,9 @@ class BufferGroup:
     """
 
     __slots__ = ("bgid", "count", "nbytes", "addr", "_memory", "_view", "_keep", "_returned", "_coming", "_open", "__weakref__")
+
+    locates: bool = False
+    """Does each completion have to be `Located`? Otherwise those of bundles alone."""
 
     def __init__(self, bgid: int, count: int, nbytes: int) -> None:
         self._open = False
@@ -251,13 +267,18 @@ class BufferGroup:
         """The address of buffer `bid`."""
         return self.addr + bid * self.nbytes
 
-    def view(self, bid: int, nbytes: int) -> memoryview:
-        """The first `nbytes` of buffer `bid`, in place. Use it before the buffer is given back, then drop it."""
-        start = bid * self.nbytes
+    def view(self, bid: int, nbytes: int, start: int = 0) -> memoryview:
+        """`nbytes` of buffer `bid`, in place. Use it before the buffer is given back, then drop it."""
+        start += bid * self.nbytes
         try:
             return self._view[start : start + nbytes]
         except ValueError:
             raise OutOfOrderError("this group of buffers is closed: its memory is gone") from None
+
+    def peek(self, bid: int, nbytes: int, start: int = 0) -> bytes:
+        """A copy of what is in buffer `bid`, also after the group was closed."""
+        start += bid * self.nbytes
+        return self._memory[start : start + nbytes]
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel.
@@ -274,20 +295,38 @@ class BufferGroup:
         """
         return Loan(self, res, cqe_flags)
 
+    def lend_bundle(self, res: int, cqe_flags: int) -> BundleLoan:
+        """The data of one completion that may fill several buffers, in order: for `with`, or to iterate over.
+
+            with pool.lend_bundle(res, cqe_flags) as views: ...     # all are given back on exit
+            for view in pool.lend_bundle(res, cqe_flags): ...       # each is before the next comes
+        """
+        return BundleLoan(self, res, cqe_flags)
+
     def take(self, res: int, cqe_flags: int) -> bytes:
         """A copy of the data of one completion; the buffer is given back."""
-        loan = Loan(self, res, cqe_flags)
-        with loan as view:
-            return bytes(view)
+        loan = BundleLoan(self, res, cqe_flags)
+        with loan as views:
+            return b"".join(views)
 
     def copy(self, res: int, cqe_flags: int) -> bytes:
         """A copy of the data of one completion, whose buffer is still to be given back."""
-        if not cqe_flags & _F_BUFFER:
-            return b""
-        return bytes(self.view(cqe_flags >> _BUFFER_SHIFT, max(res, 0)))
+        return b"".join(self.view(bid, nbytes, start) for bid, start, nbytes in self.parts(res, cqe_flags))
+
+    def parts(self, res: int, cqe_flags: int) -> tuple[Part, ...]:
+        """Where the data of one completion is."""
+        if isinstance(cqe_flags, Located):
+            return cqe_flags.parts
+        return ((cqe_flags >> _BUFFER_SHIFT, 0, max(res, 0)),) if cqe_flags & _F_BUFFER else ()
+
+    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+        """The cqe_flags of the completion at `position` of the CQ, `Located`. Asking again changes nothing."""
+        return cqe_flags
 
     def held(self, cqe_flags: int) -> list[int]:
-        """The buffer that comes with a completion, in a list for `drop` to empty."""
+        """The buffers that come with a completion, in a list for `drop` to empty."""
+        if isinstance(cqe_flags, Located):
+            return [bid for bid, _, _ in cqe_flags.parts]
         return [cqe_flags >> _BUFFER_SHIFT] if cqe_flags & _F_BUFFER else []
 
     def drop(self, held: list[int]) -> None:
@@ -298,6 +337,10 @@ class BufferGroup:
         while held:
             # No call in between: an interrupt comes after one, and would lose the buffer or have it go back twice.
             bid = held[-1:]; del held[-1]; self._returned += bid  # fmt: skip
+
+    def drop_first(self, held: list[int]) -> None:
+        """Take the first off a list of buffers that are needed no more, as `drop` takes all."""
+        bid = held[:1]; del held[0]; self._returned += bid  # fmt: skip
 
     @property
     def owes(self) -> bool:
@@ -321,7 +364,13 @@ class Loan:
 
     def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
         self._pool, self._held = pool, pool.held(cqe_flags)
-        self._view = pool.view(self._held[0], max(res, 0)) if self._held else memoryview(b"")
+        parts = pool.parts(res, cqe_flags)
+        if len(parts) > 1:
+            self._held = []
+            raise BufferUseError(f"the data of this completion fills {len(parts)} buffers: use lend_bundle")
+        self._view = memoryview(b"")
+        for bid, start, nbytes in parts:
+            self._view = pool.view(bid, nbytes, start)
 
     def __enter__(self) -> memoryview:
         return self._view
@@ -339,6 +388,45 @@ class Loan:
             self._pool.drop(held)
 
 
+class BundleLoan:
+    """Several buffers while somebody reads them: see `BufferGroup.lend_bundle`. They go back when the loan is dropped."""
+
+    __slots__ = ("_pool", "_held", "_views")
+
+    def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
+        self._pool, self._held = pool, pool.held(cqe_flags)
+        self._views = [pool.view(bid, nbytes, start) for bid, start, nbytes in pool.parts(res, cqe_flags)]
+
+    def __enter__(self) -> list[memoryview]:
+        return list(self._views)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for view in self._views:
+                view.release()
+        finally:
+            self._pool.drop(self._held)
+            self._pool.reclaim()
+
+    def __iter__(self) -> Iterator[memoryview]:
+        while self._views:
+            view = self._views[0]
+            try:
+                yield view
+            finally:
+                try:
+                    del self._views[0]
+                    view.release()
+                finally:
+                    self._pool.drop_first(self._held)
+                    self._pool.reclaim()
+
+    def __del__(self) -> None:
+        held = getattr(self, "_held", None)
+        if held:
+            self._pool.drop(held)
+
+
 class BufferRing(BufferGroup):
     """A provided-buffer ring: giving a buffer back is a store into memory shared with the kernel.
 
@@ -347,7 +435,11 @@ class BufferRing(BufferGroup):
     Since      Linux 5.19           Man   io_uring_setup_buf_ring(3), io_uring_provided_buffers(7)
     """
 
-    __slots__ = ("_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_mask", "_order")
+    __slots__ = (
+        "_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_mask", "_order", "_following", "_written",
+    )  # fmt: skip
+
+    pbuf_flags = 0
 
     def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
         if count < 1 or count > abi.MAX_PBUF_RING_ENTRIES or count & (count - 1):
@@ -362,12 +454,40 @@ class BufferRing(BufferGroup):
         # The bid that each entry names now: in steady state buffers come back in the order they
         # went out, so that the entry is already right.
         self._order = [-1] * count
+        # The buffer behind each, where bundles need it: see `follow`.
+        self._following: list[int] | None = None
+        self._written = 0
 
     def register(self) -> None:
         """Show the group and all its buffers to the kernel. `Ring.buffer_ring` does it, and keeps the group from then on."""
-        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid)
+        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid, self.pbuf_flags)
         self._open = True
-        self.give_back(range(self.count))
+        self._coming[1].extend(range(self.count))
+        self._publish()
+
+    def follow(self) -> None:
+        """Note from now on which buffer is behind which: the completion of a bundle names its first alone."""
+        if self._following is None:
+            tail, mask, order = self._coming[0], self._mask, self._order
+            following = [-1] * self.count
+            # Of buffers that are out already some are said wrongly: these come anew before a bundle has them.
+            for position in range(tail - self.count, tail - 1):
+                following[order[position & mask]] = order[(position + 1) & mask]
+            self._written = tail
+            self._following = following
+
+    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+        """The cqe_flags of the completion of a bundle, `Located`. One without data has no buffer, whatever it says."""
+        if not cqe_flags & _F_BUFFER:
+            return cqe_flags
+        assert self._following is not None
+        located, parts = Located(cqe_flags), []
+        bid = cqe_flags >> _BUFFER_SHIFT
+        for start in range(0, res, self.nbytes):
+            parts.append((bid, 0, min(res - start, self.nbytes)))
+            bid = self._following[bid]
+        located.parts = tuple(parts)
+        return located
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel: all of them with one store of the tail.
@@ -392,6 +512,8 @@ class BufferRing(BufferGroup):
     def _publish(self) -> None:
         if not self._open:
             return  # the kernel has none of them any more
+        if self._following is not None:
+            return self._publish_followed(self._following)
         tail, coming = self._coming
         mask, order = self._mask, self._order
         for bid in coming:
@@ -402,6 +524,26 @@ class BufferRing(BufferGroup):
             tail += 1
         self._tail_word.store_release(tail & _U16)
         self._coming = (tail, [])
+
+    def _publish_followed(self, following: list[int]) -> None:
+        tail, coming = self._coming
+        for bid in coming:
+            # An entry that the kernel may have seen is its own: it notes there how much of a buffer it has used.
+            if tail >= self._written:
+                before, slot = self._order[(tail - 1) & self._mask], tail & self._mask
+                if before >= 0:
+                    following[before] = bid
+                nbytes = self._prepare(bid)
+                _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * self.nbytes, nbytes, bid)
+                self._order[slot] = bid
+                self._written = tail + 1
+            tail += 1
+        self._tail_word.store_release(tail & _U16)
+        self._coming = (tail, [])
+
+    def _prepare(self, bid: int) -> int:
+        """Make a buffer ready for the kernel. Returns how many bytes it may use. It may be done again."""
+        return self.nbytes
 
     def unregister(self) -> None:
         """Take the group back from the kernel. `Ring.close_buffer_ring` calls it when nothing uses it any more."""
@@ -419,6 +561,185 @@ class BufferRing(BufferGroup):
         super().release()
         self._tail_word.release()
         self._entries.release()
+
+
+class IncrementalRing(BufferRing):
+    """A provided-buffer ring whose buffers are used up bit by bit: one has the data of several completions.
+
+    A buffer goes back to the kernel when the kernel is done with it and every loan of a part of it
+    has ended. Completions without data (an end, an error) hold nothing.
+
+    Since      Linux 6.12           Man   io_uring_provided_buffers(7)
+    Limit      made for sockets and pipes: a read of a regular file takes a whole buffer, and one
+               that finds its end loses it for the group
+    """
+
+    __slots__ = ("_used", "_lent", "_back", "_ended", "_ripe", "_located")
+
+    locates = True
+    pbuf_flags = int(abi.PbufRing.INC)
+
+    def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
+        super().__init__(fd, bgid, count, nbytes)
+        self._following = [-1] * count
+        # Of each buffer since the kernel has it: bytes used, parts lent, parts that came back, and whether the
+        # kernel is done with it.
+        self._used = [0] * count
+        self._lent = [0] * count
+        self._back = [0] * count
+        self._ended = [False] * count
+        # Buffers of which a part came back.
+        self._ripe: list[int] = []
+        # (position, its flags, what to note of its buffers): one store commits the three.
+        self._located: tuple[int, int, list[tuple[int, int, int, bool]]] = (-1, 0, [])
+
+    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+        """The cqe_flags of the completion at `position` of the CQ, `Located`. Asking again changes nothing."""
+        if position == self._located[0]:
+            return self._located[1]
+        self._note()
+        if not cqe_flags & _F_BUFFER:
+            return cqe_flags
+        assert self._following is not None
+        located, parts, notes = Located(cqe_flags), [], []
+        bid, left = cqe_flags >> _BUFFER_SHIFT, res
+        while left > 0:
+            start = self._used[bid]
+            nbytes = min(left, self.nbytes - start)
+            if nbytes <= 0:
+                break  # it says that a buffer holds more than it can, which would end this ring if it were an exception
+            left -= nbytes
+            parts.append((bid, start, nbytes))
+            # Before Linux 7.0 BUF_MORE is missing where there is no data, though the kernel keeps the buffer.
+            notes.append((bid, start + nbytes, self._lent[bid] + 1, left > 0 or not cqe_flags & _F_BUF_MORE))
+            bid = self._following[bid]
+        located.parts = tuple(parts)
+        self._located = (position, located, notes)
+        return located
+
+    def _note(self) -> None:
+        position, flags_, notes = self._located
+        for bid, used, lent, ended in notes:
+            self._used[bid], self._lent[bid], self._ended[bid] = used, lent, ended
+        self._located = (position, flags_, [])
+
+    def give_back(self, bids: Iterable[int]) -> None:
+        """End the loan of a part of each of these buffers: one mention for one completion."""
+        self._returned.extend(bids)
+        self.reclaim()
+
+    @property
+    def owes(self) -> bool:
+        """Is there anything for `reclaim` to do?"""
+        return bool(self._returned or self._ripe or self._coming[1])
+
+    def reclaim(self) -> None:
+        """Give back the buffers that neither the kernel nor anybody else uses any more. In the ring's thread."""
+        self._note()
+        while self._returned:
+            bid = self._returned[0]; del self._returned[0]; self._back[bid] += 1; self._ripe += (bid,)  # fmt: skip
+        while self._ripe:
+            bid, coming = self._ripe[-1], self._coming[1]
+            if self._ended[bid] and self._back[bid] == self._lent[bid]:
+                self._ended[bid] = False; coming += (bid,)  # fmt: skip
+            del self._ripe[-1]
+        if self._coming[1]:
+            self._publish()
+
+    def _prepare(self, bid: int) -> int:
+        self._used[bid] = self._lent[bid] = self._back[bid] = 0
+        self._ended[bid] = False
+        return self.nbytes
+
+
+class OutgoingRing(BufferRing):
+    """Buffers to send from: `put` fills one, and `Ring.send_bundle` sends what is there, in that order.
+
+    For one socket: the kernel sends the next buffer on whatever socket a bundle is sent on. After a
+    send that failed, what was not sent is still there.
+
+    Since      Linux 6.10           Man   io_uring_prep_send_bundle(3)
+    """
+
+    __slots__ = ("_nbytes_of", "_free", "_located")
+
+    _nbytes_of: list[int]
+    _free: dict[int, None]  # in the order in which they became free
+
+    locates = True
+
+    def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
+        super().__init__(fd, bgid, count, nbytes)
+        self._following = [-1] * count
+        self._nbytes_of = [0] * count
+        self._free = dict.fromkeys(range(count))
+        self._located: tuple[int, int, list[int]] = (-1, 0, [])  # as an IncrementalRing has it
+
+    def register(self) -> None:
+        """Show the group to the kernel, with nothing in it."""
+        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid)
+        self._open = True
+
+    @property
+    def free(self) -> int:
+        """How many buffers can be filled."""
+        self._note()
+        return len(self._free)
+
+    def put(self, data: Buffer) -> int:
+        """Copy `data` into a free buffer, to be sent behind what is there. Returns the buffer's id."""
+        source = memoryview(data).cast("B")
+        nbytes = len(source)
+        if not 1 <= nbytes <= self.nbytes:
+            raise BufferUseError(f"a buffer of {self.nbytes} bytes cannot hold {nbytes} to send")
+        self._note()
+        if not self._free:
+            raise OutOfOrderError("every buffer of this group waits to be sent: send_bundle first")
+        if not self._open:
+            raise OutOfOrderError("this group of buffers is closed: its memory is gone")
+        bid = next(iter(self._free))
+        self.view(bid, nbytes)[:] = source
+        self._nbytes_of[bid] = nbytes
+        coming = self._coming[1]
+        del self._free[bid]; coming += (bid,)  # fmt: skip
+        self._publish()
+        return bid
+
+    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+        """The cqe_flags of the completion of a bundle, `Located`: its buffers are free from now on."""
+        if position == self._located[0]:
+            return self._located[1]
+        self._note()
+        if not cqe_flags & _F_BUFFER:
+            return cqe_flags
+        assert self._following is not None
+        located, parts = Located(cqe_flags), []
+        bid, left = cqe_flags >> _BUFFER_SHIFT, res
+        while left > 0:
+            nbytes = min(left, self._nbytes_of[bid])
+            left -= nbytes
+            parts.append((bid, 0, nbytes))
+            bid = self._following[bid]
+        located.parts = tuple(parts)
+        self._located = (position, located, [bid for bid, _, _ in parts])
+        return located
+
+    def _note(self) -> None:
+        position, flags_, sent = self._located
+        for bid in sent:
+            self._free[bid] = None
+        self._located = (position, flags_, [])
+
+    def held(self, cqe_flags: int) -> list[int]:
+        """None: what was sent is free again."""
+        return []
+
+    def give_back(self, bids: Iterable[int]) -> None:
+        """Refused: `put` fills a buffer and gives it to the kernel."""
+        raise OutOfOrderError("buffers to send from come back by themselves: fill one with put()")
+
+    def _prepare(self, bid: int) -> int:
+        return self._nbytes_of[bid]
 
 
 class ProvidedBuffers(BufferGroup):

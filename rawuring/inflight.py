@@ -9,7 +9,8 @@ The rules
 
     The table holds an operation, and through it everything the kernel may touch, from before
     its SQE is written until its *final* completion: the one without CqeFlag.MORE, whatever its
-    result is. Who else refers to the operation does not matter.
+    result is. (That of a send without copies comes after the one with its result.) Who else
+    refers to the operation does not matter.
 
     An interrupt can come between any two steps, so each step may be taken twice. Resolving a
     batch of completions again changes nothing: setting the outcome of an operation twice is
@@ -44,6 +45,8 @@ class Waiter(Protocol):
 
     def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe: ...
     def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool: ...
+    def wait_first(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe: ...
+    def wait_end(self, operation: Operation[Any], timeout_ns: int | None) -> None: ...
     def cancel(self, operation: Operation[Any]) -> Operation[Any]: ...
     def repeat(self, operation: Stream[Any]) -> Stream[Any]: ...
     def lacks(self, name: str) -> str | None: ...
@@ -73,6 +76,11 @@ class Operation(Generic[Value]):
     def done(self) -> bool:
         """Is the final completion there? Nothing is submitted or waited for."""
         return self.cqe is not None
+
+    @property
+    def answer(self) -> Cqe | None:
+        """The completion with the result, once it is there: the final one, as a rule."""
+        return self.cqe
 
     def wait(self, timeout_ns: int | None = None) -> Value:
         """Submit, wait for the final completion, and return the result.
@@ -108,6 +116,9 @@ class Operation(Generic[Value]):
     def settle(self) -> None:
         """Let go of what was kept for the kernel. The ring calls it after the final completion."""
         self._keep = None
+
+    def note_first(self, cqe: Cqe) -> None:
+        """Take a completion that is not the final one. It may be offered again."""
 
     def claim(self) -> None:
         """The callback has what the completion brought from now on."""
@@ -171,6 +182,64 @@ class FdOperation(ValueOperation[int]):
         cqe = getattr(self, "cqe", None)
         if cqe is not None and cqe[1] >= 0 and not getattr(self, "_taken", False):
             close_quietly(cqe[1])
+
+
+class ZeroCopyOperation(Operation[int]):
+    """A send that does not copy: its first completion has the result, its final one gives the memory back.
+
+    `wait()` and `wait_cqe()` wait for the first. Until the final one, `wait_released()`, the ring
+    keeps the memory locked, whoever dropped what: the network card may still read it, and changing
+    it changes what is sent. The callback is called for both; the second has CqeFlag.NOTIF.
+    """
+
+    __slots__ = ("sent", "_reports")
+
+    sent: Cqe | None
+    _reports: bool  # was the usage report asked for?
+
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
+        self._reports = keep[0]
+        self.special = True
+        self.sent = None
+
+    def note_first(self, cqe: Cqe) -> None:
+        self.sent = cqe
+
+    @property
+    def answer(self) -> Cqe | None:
+        """The completion with the result: the first, or the only one of a request that was refused."""
+        return self.sent or self.cqe
+
+    def wait(self, timeout_ns: int | None = None) -> int:
+        """Submit, wait for the first completion, and return the number of bytes sent. Otherwise as `Operation.wait`."""
+        _, res, _ = self._ring.wait_first(self, timeout_ns)
+        if res < 0:
+            raise self.error(res)
+        return res
+
+    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
+        """Like `wait`, and return (res, cqe_flags) of the first completion: a negative `res` is data."""
+        _, res, cqe_flags = self._ring.wait_first(self, timeout_ns)
+        return res, cqe_flags
+
+    def wait_released(self, timeout_ns: int | None = None) -> None:
+        """Submit, and wait until the kernel needs the memory no more. TimeoutError leaves the operation as it is."""
+        self._ring.wait_end(self, timeout_ns)
+
+    @property
+    def copied(self) -> bool | None:
+        """Did the kernel copy the data after all? None before the memory is released, and if no report was asked for."""
+        if self.cqe is None or self.sent is None or not self._reports:
+            return None
+        return self.cqe[1] != 0
+
+    def __repr__(self) -> str:
+        if self.cqe is None and self.sent is not None:
+            return f"<{type(self).__name__} {self.name} res={self.sent[1]}, memory in use>"
+        return f"<{type(self).__name__} {self.name} in flight>" if self.answer is None else (
+            f"<{type(self).__name__} {self.name} res={self.answer[1]}, memory released>"
+        )  # fmt: skip
 
 
 class Stream(Operation[Value]):
@@ -243,6 +312,9 @@ class FdStream(Stream[int]):
 class Pool(Protocol):
     """Where provided buffers come from and go back to."""
 
+    @property
+    def locates(self) -> bool: ...
+    def locate(self, position: int, res: int, cqe_flags: int) -> int: ...
     def held(self, cqe_flags: int) -> list[int]: ...
     def drop(self, held: list[int]) -> None: ...
     def copy(self, res: int, cqe_flags: int) -> bytes: ...
@@ -255,15 +327,18 @@ class BufferOperation(ValueOperation[bytes]):
     buffer itself, for `lend`. A buffer that nobody took goes back with the operation.
     """
 
-    __slots__ = ("pool", "_held", "_data")
+    __slots__ = ("pool", "bundles", "_held", "_data")
 
     pool: Pool
+    bundles: bool  # may a completion fill several buffers?
     _held: list[int] | None  # the buffer, while it is the operation's to give back; None before one asks
     _data: bytes | None
 
     def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
         super().begin(ring, token, name, keep, callback)
-        _, self.pool = keep
+        _, self.pool, self.bundles = keep
+        # Where the data is must be asked in the order of completion.
+        self.special = self.special or self.bundles or self.pool.locates
         self._held = None
         self._data = None
 
@@ -300,16 +375,37 @@ class BufferOperation(ValueOperation[bytes]):
 class BufferStream(Stream[int]):
     """A stream of provided buffers. Those that nobody took go back to their pool with the operation."""
 
-    __slots__ = ("pool",)
+    __slots__ = ("pool", "bundles")
 
     pool: Pool
+    bundles: bool  # may a completion fill several buffers?
 
     def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
         super().begin(ring, token, name, keep, callback)
-        _, self.pool = keep
+        _, self.pool, self.bundles, *_ = keep
 
     def discard(self, res: int, cqe_flags: int) -> None:
         self.pool.drop(self.pool.held(cqe_flags))
 
     def __del__(self) -> None:
         self._discard_rest()
+
+
+class SendStream(BufferStream):
+    """A send of provided buffers: completions until they are all sent.
+
+    Their buffers are free as soon as a completion is resolved.
+    """
+
+    __slots__ = ()
+
+    def wait(self, timeout_ns: int | None = None) -> int:
+        """Submit, wait for the final completion, and return how many bytes were sent over all of them.
+
+        Raises the OSError of a negative result if none were. For those without a callback that nobody iterates over.
+        """
+        _, res, _ = self._ring.wait_for(self, timeout_ns)
+        nbytes = sum(max(sent, 0) for sent, _ in self.stream[0])
+        if res < 0 and not nbytes:
+            raise self.error(res)
+        return nbytes

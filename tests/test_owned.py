@@ -41,7 +41,8 @@ from rawuring import (
     register,
 )
 from rawuring.ring import closing
-from rawuring.operations.sockets import decode_address, encode_address, pack_control, unpack_control
+from rawuring.operations.addresses import decode_address, encode_address
+from rawuring.operations.messages import pack_control, unpack_control
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -4,7 +4,13 @@
     ranges       fallocate, ftruncate, fadvise, madvise, sync_file_range, splice, tee
     descriptors  openat, openat2, close_fd, pipe, files_update, fixed_fd_install
     paths        statx, rename, unlink, rmdir, mkdir, symlink, linkat, extended attributes
-    sockets      accept, connect, send, recv, sendmsg, recvmsg, shutdown, ...
+    sockets      socket, bind, listen, accept, connect, shutdown
+    transfers    send, sendto, recv, into provided buffers, as streams, as bundles
+    messages     sendmsg, recvmsg, with control data and fds
+    zero_copy    send_zc, sendmsg_zc and their fixed forms
+    socket_commands
+                 bytes that wait in a socket, its options, its names
+    rings        msg_ring: data and files for another ring
     buffers      provided buffers of the legacy kind
     waiting      nop, poll, timeout, link_timeout, cancelling
     events       epoll_ctl, epoll_wait, waitid, futexes
@@ -20,10 +26,15 @@ from .commands import CommandOperations
 from .descriptors import DescriptorOperations
 from .events import EventOperations
 from .files import FileOperations
+from .messages import MessageOperations
 from .paths import PathOperations
 from .ranges import RangeOperations
+from .rings import RingOperations
+from .socket_commands import SocketCommands
 from .sockets import SocketOperations
+from .transfers import TransferOperations
 from .waiting import WaitingOperations
+from .zero_copy import ZeroCopyOperations
 
 __all__ = [
     "BufferOperations",
@@ -31,8 +42,13 @@ __all__ = [
     "DescriptorOperations",
     "EventOperations",
     "FileOperations",
+    "MessageOperations",
     "PathOperations",
     "RangeOperations",
+    "RingOperations",
+    "SocketCommands",
     "SocketOperations",
+    "TransferOperations",
     "WaitingOperations",
+    "ZeroCopyOperations",
 ]

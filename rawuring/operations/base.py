@@ -120,7 +120,7 @@ class FixedStream(Stream[int]):
 class OwnedOperations:
     """The part of a ring that queues operations with everything they need kept alive."""
 
-    __slots__ = ("_last_token",)
+    __slots__ = ("_last_token", "_locates")
 
     sq: SubmissionQueue
     """The submission queue: the raw layer's `prep_*` methods."""
@@ -134,6 +134,27 @@ class OwnedOperations:
 
     _last_token: int
     """Of the operations. Counts up, and is never reused."""
+
+    _locates: bool
+    """Does the data of any completion lie where only the completions before it can tell?"""
+
+    features: abi.Feature
+    """What the kernel says it can do."""
+
+    _fd: int
+    """The ring's, or its registered index."""
+
+    @abstractmethod
+    def submit(self) -> int:
+        """Hand what is queued to the kernel."""
+
+    @abstractmethod
+    def lacks(self, name: str) -> str | None:
+        """The release that what `name` stands for needs, if this kernel is older."""
+
+    @abstractmethod
+    def supports(self, op: abi.Op) -> bool:
+        """Does this kernel have the operation?"""
 
     @abstractmethod
     def _begin(self, token: int, name: str, keep: object, callback: Callback | None) -> Operation[int]:
@@ -161,9 +182,13 @@ class OwnedOperations:
         keep: object = None,
         callback: Callback | None = None,
         sqe_flags: int = 0,
+        form: str = "",
         **fields: int,
     ) -> Kind:
-        """Enter an operation into the table, then write its SQE. Submits first if the SQ is full."""
+        """Enter an operation into the table, then write its SQE. Submits first if the SQ is full.
+
+        `form` is what errors call it, if not by the name of its encoder.
+        """
 
     def _check_sqe_flags(self, sqe_flags: int) -> None:
         if sqe_flags & abi.SqeFlag.CQE_SKIP_SUCCESS:

@@ -49,7 +49,7 @@ class FileOperations(OwnedOperations):
         self._check_group(pool)
         fd, fixed = fd_of(file, self._file_table)
         return self._queue(
-            BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool), callback,
+            BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool, False), callback,
             sqe_flags | fixed | abi.SqeFlag.BUFFER_SELECT, buf_group=pool.bgid,
         )  # fmt: skip
 
@@ -63,7 +63,8 @@ class FileOperations(OwnedOperations):
         """
         self._check_group(pool)
         fd, fixed = fd_of(file, self._file_table)
-        return self._queue(BufferStream, self.sq.prep_read_multishot, (fd, 0, offset, pool.bgid), (file, pool), callback,
+        return self._queue(BufferStream, self.sq.prep_read_multishot, (fd, 0, offset, pool.bgid), (file, pool, False),
+                           callback,
                            sqe_flags | fixed)  # fmt: skip
 
     def write(

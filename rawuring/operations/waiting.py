@@ -1,12 +1,16 @@
-"""Owned operations for waiting: nop, poll, timeout, link_timeout; and cancelling by fd or all at once.
+"""Owned operations for waiting: nop, poll, timeout, link_timeout; and cancelling by operation, file, kind or all.
 
 May import everything below ring. What the operations share is in `operations.base`.
 """
 
 from __future__ import annotations
 
-from .. import abi
+import errno
+from typing import Any
+
+from .. import abi, register
 from ..buffers import pin_writable
+from ..errors import UnsupportedError
 from ..files import FileLike, fd_of
 from ..inflight import Callback, Operation, Stream
 from .base import OwnedOperations
@@ -45,10 +49,18 @@ class WaitingOperations(OwnedOperations):
         return self._queue(Operation, self.sq.prep_poll_add, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def poll_multishot(
-        self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
-    ) -> Stream[int]:
-        """A completion at each event, as with edge-triggered epoll: `res` is the events that are there."""
+        self, file: FileLike, poll_mask: int, *, level: bool = False,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Stream[int]:  # fmt: skip
+        """A completion at each event, as with edge-triggered epoll: `res` is the events that are there.
+
+        With `level` also at what happens while an event is there still, as with level-triggered epoll (Linux 6.0).
+        """
         fd, fixed = fd_of(file, self._file_table)
+        if level:
+            poll_flags = int(abi.Poll.ADD_MULTI | abi.Poll.ADD_LEVEL)
+            return self._queue(Stream, self.sq.prep_poll_add, (fd, poll_mask, poll_flags), file, callback,
+                               sqe_flags | fixed, "poll_level")  # fmt: skip
         return self._queue(Stream, self.sq.prep_poll_multishot, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def timeout(
@@ -78,11 +90,18 @@ class WaitingOperations(OwnedOperations):
         self, operation: Operation[int], timeout_ns: int, timeout_flags: int = 0, *,
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
-        """Give a timer in flight another time, from now on. Result: 0, or ENOENT when it is over."""
+        """Give a timer in flight another time, from now on. Result: 0, or ENOENT when it is over.
+
+        Also one of a `link_timeout` (Linux 5.15), whose operation must have begun.
+        """
         self._check_operation(operation)
+        form = ""
+        if operation.name == "link_timeout":
+            form = "link_timeout_update"
+            timeout_flags |= abi.Timeout.LINK_UPDATE
         keep, addr, _ = pin_writable(timespec(timeout_ns))
         return self._queue(Operation, self.sq.prep_timeout_update, (addr, operation.token, timeout_flags), keep,
-                           callback, sqe_flags)  # fmt: skip
+                           callback, sqe_flags, form)  # fmt: skip
 
     def timeout_remove(
         self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
@@ -92,6 +111,18 @@ class WaitingOperations(OwnedOperations):
         return self._queue(
             Operation, self.sq.prep_timeout_remove, (operation.token, 0), operation, callback, sqe_flags
         )
+
+    def poll_update(
+        self, operation: Operation[int], poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Operation[int]:
+        """Have a poll in flight wait for other events. Result: 0, or ENOENT when it is over. Linux 5.13.
+
+        Its user_data, which the kernel could change as well, is how the ring finds the operation.
+        """
+        self._check_operation(operation)
+        poll_flags = abi.Poll.UPDATE_EVENTS | (abi.Poll.ADD_MULTI if isinstance(operation, Stream) else 0)
+        return self._queue(Operation, self.sq.prep_poll_update, (operation.token, 0, poll_mask, int(poll_flags)),
+                           operation, callback, sqe_flags)  # fmt: skip
 
     def poll_remove(
         self, operation: Operation[int], *, callback: Callback | None = None, sqe_flags: int = 0
@@ -124,3 +155,49 @@ class WaitingOperations(OwnedOperations):
         """Cancel everything in flight, raw requests included. Result: how many. Linux 5.19."""
         everything = int(abi.Cancel.ANY | abi.Cancel.ALL)
         return self._queue(Operation, self.sq.prep_cancel, (0, everything), None, callback, sqe_flags)
+
+    def cancel_op(
+        self, op: abi.Op, file: FileLike | None = None, cancel_flags: int = abi.Cancel.ALL, *,
+        callback: Callback | None = None, sqe_flags: int = 0,
+    ) -> Operation[int]:  # fmt: skip
+        """Cancel what is in flight of one operation, raw requests included, on all files or one.
+
+        Result: how many, with Cancel.ALL; without it one is cancelled, and the result is 0. Linux 6.6.
+        """
+        cancel_flags = int(cancel_flags | abi.Cancel.OP)
+        if file is None:
+            return self._queue(Operation, self.sq.prep_cancel, (0, cancel_flags, int(op)), None, callback, sqe_flags,
+                               "cancel_op")  # fmt: skip
+        fd, fixed = fd_of(file, self._file_table)
+        if fixed:
+            cancel_flags |= int(abi.Cancel.FD_FIXED)
+        return self._queue(Operation, self.sq.prep_cancel_fd, (fd, cancel_flags, int(op)), file, callback, sqe_flags,
+                           "cancel_op")  # fmt: skip
+
+    def cancel_any(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
+        """Cancel one request in flight, whichever the kernel finds first. Result: 1. Linux 5.19."""
+        return self._queue(Operation, self.sq.prep_cancel, (0, int(abi.Cancel.ANY)), None, callback, sqe_flags)
+
+    def sync_cancel(
+        self, target: Operation[Any] | FileLike, cancel_flags: int = 0, *, timeout_ns: int | None = NS_PER_S
+    ) -> int:
+        """Cancel an operation, or with a file one that is in flight on it, and wait until the kernel has stopped it.
+
+        What is queued is submitted first. Returns 0; with Cancel.ALL all on the file, and how many that
+        were. Each of them gets its final completion as always. Raises FileNotFoundError if nothing is
+        found, TimeoutError if it still runs after `timeout_ns`. Linux 6.0.
+        """
+        self.submit()
+        try:
+            if isinstance(target, Operation):
+                self._check_operation(target)
+                return register.sync_cancel(self._fd, target.token, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
+            fd, fixed = fd_of(target, self._file_table)
+            cancel_flags |= abi.Cancel.FD | (abi.Cancel.FD_FIXED if fixed else 0)
+            return register.sync_cancel(self._fd, target_fd=fd, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
+        except OSError as error:
+            if error.errno == errno.ETIME:
+                raise TimeoutError("sync_cancel: it still runs") from None
+            if error.errno == errno.EINVAL and self.lacks("sync_cancel"):
+                raise UnsupportedError("sync_cancel", abi.Register.SYNC_CANCEL.since) from None
+            raise

@@ -15,10 +15,10 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from .. import abi, atomics, register
-from ..buffers import Buffer, BufferRing, ProvidedBuffers, RegisteredBuffers
+from ..buffers import Buffer, BufferRing, IncrementalRing, OutgoingRing, ProvidedBuffers, RegisteredBuffers
 from ..cq import CompletionQueue
 from ..errors import OutOfOrderError, RawuringError, RingClosedError, UnsupportedError
 from ..files import FileTable
@@ -30,10 +30,15 @@ from ..operations import (
     DescriptorOperations,
     EventOperations,
     FileOperations,
+    MessageOperations,
     PathOperations,
     RangeOperations,
+    RingOperations,
+    SocketCommands,
     SocketOperations,
+    TransferOperations,
     WaitingOperations,
+    ZeroCopyOperations,
 )
 from ..sq import RewindingQueue, SubmissionQueue
 from .closing import ring_numbers, rings
@@ -44,6 +49,7 @@ from .resolving import NOTHING
 __all__ = ["WANTED_FLAGS", "Ring"]
 
 _Setup = abi.Setup
+Group = TypeVar("Group", bound=BufferRing)
 
 # Which release explains that an encoder's request is refused, where the opcode alone does not.
 _FORMS: Final[dict[str, str]] = {
@@ -59,10 +65,27 @@ _FORMS: Final[dict[str, str]] = {
     "cmd_discard": abi.BlockOp.DISCARD.since,
     "cmd_zone_reset_all": abi.BlockOp.ZONE_RESET_ALL.since,
     "recv_multishot": abi.RecvSend.RECV_MULTISHOT.since,
+    "recv_multishot_total": "6.17",
+    "recvmsg_multishot": abi.RecvSend.RECV_MULTISHOT.since,
+    "send_bundle": abi.RecvSend.BUNDLE.since,
+    "socket_direct": abi.Op.SOCKET.since,
+    "sendto": "6.1",
+    "send_zc_fixed": abi.Op.SEND_ZC.since,
+    "sendmsg_zc_fixed": "6.15",
+    **{f"{name} with ZC_REPORT_USAGE": abi.RecvSend.ZC_REPORT_USAGE.since
+       for name in ("send_zc", "send_zc_fixed", "sendmsg_zc")},
+    **{command.name.lower(): command.since for command in abi.SocketOp},
+    "getpeername": abi.SocketOp.GETSOCKNAME.since,
+    "msg_ring_cqe_flags": abi.MsgRing.FLAGS_PASS.since,
+    "msg_ring_fd": abi.MsgRingCommand.SEND_FD.since,
+    "poll_level": abi.Poll.ADD_LEVEL.since,
+    "cancel_op": abi.Cancel.OP.since,
+    "link_timeout_update": abi.Timeout.LINK_UPDATE.since,
     "poll_multishot": abi.Poll.ADD_MULTI.since,
     "poll_update": abi.Poll.UPDATE_EVENTS.since,
     "cancel": abi.Cancel.ALL.since,
     "cancel_fd": abi.Cancel.FD.since,
+    "sync_cancel": abi.Register.SYNC_CANCEL.since,
     "timeout_update": abi.Timeout.UPDATE.since,
 }
 
@@ -74,6 +97,11 @@ class Ring(
     DescriptorOperations,
     PathOperations,
     SocketOperations,
+    TransferOperations,
+    MessageOperations,
+    ZeroCopyOperations,
+    SocketCommands,
+    RingOperations,
     BufferOperations,
     WaitingOperations,
     EventOperations,
@@ -148,6 +176,7 @@ class Ring(
         self._last_token = OWNED - 1
         self._resolved = 0
         self._link_flag = 0
+        self._locates = False
         self._busy = False
         self._calling = False
         self._stopping = False
@@ -268,25 +297,44 @@ class Ring(
         self._file_table = FileTable(self._fd, count, self._file_table)
         return self._file_table
 
-    def buffer_ring(self, count: int, nbytes: int, *, bgid: int | None = None) -> BufferRing:
+    def buffer_ring(
+        self, count: int, nbytes: int, *, bgid: int | None = None, incremental: bool = False
+    ) -> BufferRing:
         """Make a group of `count` (a power of two) provided buffers of `nbytes` each.
+
+        With `incremental` the kernel uses a buffer up bit by bit, so that few large ones hold the
+        data of many completions: an `IncrementalRing` (Linux 6.12).
 
         Since      Linux 5.19           Man   io_uring_setup_buf_ring(3)
         """
+        return self._buffer_ring(IncrementalRing if incremental else BufferRing, count, nbytes, bgid)
+
+    def send_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> OutgoingRing:
+        """Make a group of `count` (a power of two) buffers of up to `nbytes` each for `send_bundle`: see `OutgoingRing`.
+
+        Since      Linux 6.10           Man   io_uring_prep_send_bundle(3)
+        """
+        if not self.features & abi.Feature.RECVSEND_BUNDLE:
+            raise UnsupportedError("sending bundles", abi.Feature.RECVSEND_BUNDLE.since)
+        return self._buffer_ring(OutgoingRing, count, nbytes, bgid)
+
+    def _buffer_ring(self, kind: type[Group], count: int, nbytes: int, bgid: int | None) -> Group:
         self._check_usable()
         if atomics.backend == "none":
             raise RawuringError(
                 "a buffer ring needs ordered stores, which cannot be had here: install libatomic (Debian: libatomic1)"
             )
-        pool = BufferRing(self._fd, self._free_bgid(bgid), count, nbytes)
+        pool = kind(self._fd, self._free_bgid(bgid), count, nbytes)
         # In the table before the kernel knows of it, as operations are.
         self._groups[pool.bgid] = pool
+        self._locates = self._locates or pool.locates
         try:
             pool.register()
         except OSError as error:
             del self._groups[pool.bgid]
-            if error.errno == errno.EINVAL and release(os.uname().release) < (5, 19):
-                raise UnsupportedError("a provided-buffer ring", "5.19") from None
+            for what, since in (("a provided-buffer ring", "5.19"), ("an incremental one", abi.PbufRing.INC.since)):
+                if error.errno == errno.EINVAL and release(os.uname().release) < release(since):
+                    raise UnsupportedError(what, since) from None
             raise
         return pool
 

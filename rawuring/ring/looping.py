@@ -88,20 +88,44 @@ class Looping(Queueing):
                 self._turn(deadline)
         return bool(operation.stream[0])
 
+    def wait_first(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
+        """Submit and wait until an operation has the completion with its result, which need not be the final one."""
+        if operation.answer is None:
+            self._check_can_wait("wait")
+            deadline = deadline_after(timeout_ns)
+            while operation.answer is None:
+                if deadline is not None and time.monotonic_ns() >= deadline:
+                    return self._time_out(operation)
+                self._turn(deadline)
+        return operation.answer
+
+    def wait_end(self, operation: Operation[Any], timeout_ns: int | None) -> None:
+        """Submit and wait until an operation has its final completion, and do not cancel it."""
+        if operation.cqe is None:
+            self._check_can_wait("wait")
+            deadline = deadline_after(timeout_ns)
+            while operation.cqe is None:
+                if deadline is not None and time.monotonic_ns() >= deadline:
+                    raise TimeoutError(f"{operation.name}: the kernel still needs the memory")
+                self._turn(deadline)
+        operation.settle()
+
     def _time_out(self, operation: Operation[Any]) -> Cqe:
         self.cancel(operation)
         deadline = time.monotonic_ns() + _CANCEL_NS
-        while operation.cqe is None and time.monotonic_ns() < deadline:
+        while operation.answer is None and time.monotonic_ns() < deadline:
             self._turn(deadline)
-        if operation.cqe is None:
+        answer = operation.answer
+        if answer is None:
             raise TimeoutError(
                 f"{operation.name}: timed out, and the kernel cannot cancel it: it stays in flight, "
                 "and the ring keeps its memory"
             )
-        operation.settle()
-        if operation.cqe[1] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
+        if operation.cqe is not None:
+            operation.settle()
+        if answer[1] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
-        return operation.cqe
+        return answer
 
     def _turn(self, deadline: int | None, terms: Terms | None = None) -> bool:
         """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""

@@ -39,6 +39,7 @@ class Queueing(Resolving):
         keep: object = None,
         callback: Callback | None = None,
         sqe_flags: int = 0,
+        form: str = "",
         **fields: int,
     ) -> Kind:
         if sqe_flags & _REFUSED and not (issubclass(kind, BufferOperation) and not sqe_flags & _CQE_SKIP):
@@ -48,7 +49,8 @@ class Queueing(Resolving):
             if not self.sq.has_room():
                 self._make_room(1)
             operation = kind()
-            operation.begin(self, token, prep.__name__.removeprefix("prep_"), keep, callback)  # type: ignore[arg-type]
+            name = form or prep.__name__.removeprefix("prep_")
+            operation.begin(self, token, name, keep, callback)  # type: ignore[arg-type]
             if isinstance(operation, Stream):
                 operation.request = (kind, prep, args, keep, callback, sqe_flags, fields)
             self._inflight[token] = operation
@@ -157,7 +159,7 @@ class Queueing(Resolving):
         file = keep[0] if isinstance(keep, tuple) else keep
         if hasattr(file, "fileno") and fd_of(file, self._file_table)[0] != args[0]:
             raise OutOfOrderError(f"the file of this {operation.name} has another fd now: queue it anew")
-        repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, **fields)
+        repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, operation.name, **fields)
         return repeated
 
     def cancel(self, operation: Operation[Any]) -> Operation[Any]:

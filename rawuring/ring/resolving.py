@@ -18,7 +18,7 @@ from ..buffers import BufferRing, ProvidedBuffers
 from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
-from ..inflight import OWNED, Operation, Stream
+from ..inflight import OWNED, BufferOperation, BufferStream, Operation, Stream
 from .entering import ENTER_CALL, NR_ENTER, Entering
 
 _F_MORE: Final = int(abi.CqeFlag.MORE)
@@ -198,6 +198,8 @@ class Resolving(Entering):
         if batch.operations is None:
             # Looked up once and for all, since the table forgets them below.
             batch.operations = [inflight.get(user_data) for user_data, _, _ in batch.cqes]
+        if self._locates:
+            _locate(batch, batch.operations)
         events: list[Event] = []
         raw: list[RawCqe] = []
         ended: list[Operation[Any]] = []
@@ -209,6 +211,8 @@ class Resolving(Entering):
                 continue
             if isinstance(operation, Stream):
                 operation.add((res, cqe_flags), position)
+            elif cqe_flags & _F_MORE:
+                operation.note_first(cqe)
             if operation.callback is not None:
                 events.append((operation, res, cqe_flags))
             if not cqe_flags & _F_MORE:
@@ -277,3 +281,12 @@ class Resolving(Entering):
                 "callback of its own"
             )
         self._check_usable()
+
+
+def _locate(batch: _Batch, operations: list[Operation[Any] | None]) -> None:
+    """Note of each completion where its data is, if that depends on the ones before: in their order, and once."""
+    for i, operation in enumerate(operations):
+        if isinstance(operation, (BufferOperation, BufferStream)) and (operation.bundles or operation.pool.locates):
+            user_data, res, cqe_flags = batch.cqes[i]
+            if type(cqe_flags) is int:
+                batch.cqes[i] = user_data, res, operation.pool.locate(batch.first + i, res, cqe_flags)
