@@ -119,7 +119,7 @@ class Shelf:
         debs = suite.closure([*python.packages, *BASE_PACKAGES], UNUSED_PACKAGES)
         site = test_tools()
         key = hashlib.sha256()
-        for text in (*sorted(deb.file for deb in debs), *sorted(site), python.site):
+        for text in (*sorted(deb.file for deb in debs), *sorted(site)):
             key.update(text.encode() + b"\0")
         for part in ("archive.py", "image.py"):
             key.update((HERE / part).read_bytes())
@@ -131,7 +131,7 @@ class Shelf:
             for path in paths:
                 tree.unpack(path, is_wanted)
             for target, source in site.items():
-                tree.copy(source, f"{python.site}/{target}")
+                tree.copy(source, f"{SITE}/{target}")
             furnish(tree, python)
             compile_in(tree, python)
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -155,12 +155,11 @@ class GuestPython(NamedTuple):
     suite: str
     packages: tuple[str, ...]
     program: str
-    site: str  # where it finds packages
 
 
 def cpython(name: str, suite: str) -> GuestPython:
     packages = f"python{name}-minimal", f"libpython{name}-stdlib"
-    return GuestPython(name, suite, packages, f"python{name}", "usr/lib/python3/dist-packages")
+    return GuestPython(name, suite, packages, f"python{name}")
 
 
 PYTHONS = {
@@ -170,11 +169,14 @@ PYTHONS = {
         cpython("3.13", "trixie"),
         cpython("3.14", "sid"),
         cpython("3.15", "sid"),
-        GuestPython("pypy3", "trixie", ("pypy3",), "pypy3", "usr/lib/pypy3/dist-packages"),
+        GuestPython("pypy3", "trixie", ("pypy3",), "pypy3"),
     )
 }
 DEFAULT_PYTHON = {"riscv64": "3.13"}
 """Where it is not 3.11, for want of it."""
+
+SITE = "usr/lib/python3/dist-packages"
+"""Where every Python of Debian's finds packages."""
 
 BASE_PACKAGES = ("busybox-static", "libatomic1")
 UNUSED_PACKAGES = ("debconf", "dpkg", "media-types", "perl-base", "readline-common", "tar", "tzdata")
@@ -192,7 +194,7 @@ def is_wanted(path: str) -> bool:
 
 INIT = """\
 #!/usr/bin/busybox sh
-export PATH=/usr/bin:/usr/sbin HOME=/root LANG=C.UTF-8 PYTHONUTF8=1 TERM=dumb RAWURING_EMULATED=1
+export PATH=/usr/bin:/usr/sbin HOME=/root PYTHONUTF8=1 TERM=dumb RAWURING_EMULATED=1
 /usr/bin/busybox --install -s
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
