@@ -34,7 +34,7 @@ from rawuring.ring import closing
 
 PACKAGE = str(Path(rawuring.__file__).parent) + os.sep
 GETEVENTS = int(abi.Enter.GETEVENTS)
-STEP = 23 if EMULATED else 1
+STEP = 47 if EMULATED else 1
 
 
 class Buffer(bytearray):

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from rawuring import Ring, abi
 from tools.sqe_cases import CASES
 
@@ -132,6 +134,7 @@ def counted(tests: set[str]) -> str:
     return str(len(tests)) if tests else "-"
 
 
+@pytest.mark.slow
 def test_every_operation_in_both_layers() -> None:
     writes, methods = encoders(), owned_methods()
     raw_tests, owned_tests = live_tests("tests/test_raw*.py", "sq"), live_tests("tests/test_owned*.py", "ring")
@@ -164,6 +167,7 @@ def test_every_encoder_has_its_method() -> None:
         assert encoders()[one] is encoders()[other]
 
 
+@pytest.mark.slow
 def test_every_register_verb() -> None:
     verbs: dict[str, set[str]] = defaultdict(set)
     for _, function, used in uses("rawuring/register/*.py", "Register"):

@@ -196,6 +196,7 @@ def test_a_system_that_allows_it_has_no_diagnosis(register: int) -> None:
     assert classify(replace(OPEN, register_errno=register, seccomp=2, runtime="Docker", modules=("selinux",))) is None
 
 
+@pytest.mark.slow
 def test_no_combination_of_facts_breaks_the_triage_or_contradicts_itself() -> None:
     errnos = (None, EFAULT, EPERM, EACCES, ENOSYS, EINVAL, EBADF)
     for setup, enter, register, seccomp, disabled, runtime, readable in itertools.product(

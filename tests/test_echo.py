@@ -53,7 +53,10 @@ def needs_mode(mode: str) -> None:
         pytest.skip(f"mode {mode}: {missing(mode)}")
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "epoll" else name for name in SERVERS],
+)
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The options that choose a server."""
     if request.param != "epoll":
@@ -269,6 +272,7 @@ def test_64_descriptors_and_200_clients(options: tuple[str, ...]) -> None:
         assert re.search(r"\b4\d\d connections", server.stop())
 
 
+@pytest.mark.slow
 def test_the_soft_limit_of_descriptors_is_raised() -> None:
     soft_limit = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (20, 100))"
     with EchoProcess("--backend", "epoll", prelude=soft_limit) as server:
@@ -340,6 +344,7 @@ def test_a_second_signal_ends_it_at_once(options: tuple[str, ...]) -> None:
         server.stop(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_restart_on_the_same_port(options: tuple[str, ...]) -> None:
     with EchoProcess(*options) as first, connect(first.port) as sock:
         echo(sock, b"first")
@@ -349,6 +354,7 @@ def test_restart_on_the_same_port(options: tuple[str, ...]) -> None:
             second.stop()
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_refused(server: EchoProcess, options: tuple[str, ...]) -> None:
     status, output, errors = run_echo(str(server.port), *options)
     assert (status, output) == (1, "")
@@ -368,6 +374,7 @@ def test_both_families_on_one_socket(options: tuple[str, ...]) -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_live_statistics(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--stats", "0.05") as server, connect(server.port) as sock:
         assert server.process.stdout is not None
@@ -379,6 +386,7 @@ def test_live_statistics(options: tuple[str, ...]) -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_statistics_who_goes_away(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--stats", "0.01") as server, connect(server.port) as sock:
         assert server.process.stdout is not None
@@ -390,6 +398,7 @@ def test_a_reader_of_the_statistics_who_goes_away(options: tuple[str, ...]) -> N
         server.stop()
 
 
+@pytest.mark.slow
 def test_quiet(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--quiet", "--stats", "0.01") as server, connect(server.port) as sock:
         assert server.first_line == f"{server.port}\n"
@@ -397,6 +406,7 @@ def test_quiet(options: tuple[str, ...]) -> None:
         assert server.stop() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
