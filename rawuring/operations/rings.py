@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..errors import OutOfOrderError, RawuringError
-from ..files import FileLike, FileTable, Fixed, fd_of
+from ..files import FileTable, Fixed, fd_of
 from ..inflight import OWNED, Callback, Operation, ValueOperation, Waiter
 from .base import OwnedOperations
 
@@ -46,21 +46,21 @@ class RingOperations(OwnedOperations):
     __slots__ = ()
 
     def msg_ring(
-        self, target: FileLike, res: int, user_data: int, *, cqe_flags: int | None = None,
+        self, target: Ring | int, res: int, user_data: int, *, cqe_flags: int | None = None,
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> Operation[int]:  # fmt: skip
         """Post a completion (user_data, res, cqe_flags) to another ring. Result: 0. Linux 5.18.
 
-        `target` is a `Ring`, its fd, or a `Fixed` that holds it. `user_data` is below 2**63, as all of the
-        raw layer. With `cqe_flags` they are those of the completion over there, otherwise 0 (Linux 6.3).
+        `target` is a `Ring` or its fd. `user_data` is below 2**63, as all of the raw layer. With `cqe_flags`
+        they are those of the completion over there, otherwise 0 (Linux 6.3).
         """
         _check_user_data(user_data)
-        fd, fixed = fd_of(target, self._file_table)
+        fd, _ = fd_of(target, None)
         if cqe_flags is None:
             return self._queue(Operation, self.sq.prep_msg_ring, (fd, res, user_data, 0), target, callback,
-                               sqe_flags | fixed)  # fmt: skip
+                               sqe_flags)  # fmt: skip
         return self._queue(Operation, self.sq.prep_msg_ring_cqe_flags, (fd, res, user_data, 0, cqe_flags), target,
-                           callback, sqe_flags | fixed)  # fmt: skip
+                           callback, sqe_flags)  # fmt: skip
 
     def msg_ring_fd(
         self, target: Ring, source: Fixed, user_data: int = 0, *, slot: int = abi.FILE_INDEX_ALLOC,

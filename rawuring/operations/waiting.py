@@ -49,18 +49,13 @@ class WaitingOperations(OwnedOperations):
         return self._queue(Operation, self.sq.prep_poll_add, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def poll_multishot(
-        self, file: FileLike, poll_mask: int, *, level: bool = False,
-        callback: Callback | None = None, sqe_flags: int = 0,
-    ) -> Stream[int]:  # fmt: skip
+        self, file: FileLike, poll_mask: int, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> Stream[int]:
         """A completion at each event, as with edge-triggered epoll: `res` is the events that are there.
 
-        With `level` also at what happens while an event is there still, as with level-triggered epoll (Linux 6.0).
+        There is no level-triggered one: the kernel refuses Poll.ADD_LEVEL (seen on Linux 6.18).
         """
         fd, fixed = fd_of(file, self._file_table)
-        if level:
-            poll_flags = int(abi.Poll.ADD_MULTI | abi.Poll.ADD_LEVEL)
-            return self._queue(Stream, self.sq.prep_poll_add, (fd, poll_mask, poll_flags), file, callback,
-                               sqe_flags | fixed, "poll_level")  # fmt: skip
         return self._queue(Stream, self.sq.prep_poll_multishot, (fd, poll_mask), file, callback, sqe_flags | fixed)
 
     def timeout(
