@@ -64,8 +64,7 @@ class FileOperations(OwnedOperations):
         self._check_group(pool)
         fd, fixed = fd_of(file, self._file_table)
         return self._queue(BufferStream, self.sq.prep_read_multishot, (fd, 0, offset, pool.bgid), (file, pool, False),
-                           callback,
-                           sqe_flags | fixed)  # fmt: skip
+                           callback, sqe_flags | fixed)  # fmt: skip
 
     def write(
         self, file: FileLike, buffer: Buffer, offset: int = -1, *, rw_flags: int = 0, ioprio: int = 0,
