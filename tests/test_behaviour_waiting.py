@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support import HANG_NS, Cqe, Pipe, address, needs, newest, pipe, results, ring, room, take, take_one, timespec
 from test_raw import arm
-from test_raw_operations import ANY_BIT, EPOLL_CTL_ADD, FUTEX, aligned, futexes, has, unpacked
+from test_raw_operations import ANY_BIT, FUTEX, aligned, futexes, has, unpacked
 from test_raw_ring import wait_until
 
 from rawuring import WANTED_FLAGS, Ring, abi, register
