@@ -264,7 +264,7 @@ def test_opening_into_a_slot(ring: Ring, path: Path) -> None:
     for name in (text(str(path)), text(str(second))):  # the second takes the place of the first
         ring.sq.prep_openat_direct(AT_FDCWD, address(name), os.O_RDONLY, 0, 1, user_data=1)
         assert take_one(ring, 1) == (0, 0)
-        assert read_slot(ring, 1) == Path(os.fsdecode(name[:-1])).read_bytes()
+        assert read_slot(ring, 1) == Path(os.fsdecode(bytes(name[:-1]))).read_bytes()
     # A slot has no close-on-exec flag, and is one of the table.
     ring.sq.prep_openat_direct(AT_FDCWD, address(name), os.O_RDONLY | os.O_CLOEXEC, 0, 1, user_data=2)
     ring.sq.prep_openat_direct(AT_FDCWD, address(name), os.O_RDONLY, 0, 2, user_data=3)
