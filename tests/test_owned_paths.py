@@ -114,7 +114,8 @@ def test_a_callback_has_the_result_at_once(ring: Ring, path: Path) -> None:
 # --- names
 
 
-def test_names_come_and_go(ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_umask: None) -> None:
+@pytest.mark.usefixtures("no_umask")
+def test_names_come_and_go(ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     has(ring, abi.Op.LINKAT)
     monkeypatch.chdir(tmp_path)
     assert ring.mkdir("folder", 0o710).wait() == 0
@@ -238,7 +239,8 @@ def test_openat2_keeps_to_the_rules(ring: Ring, path: Path, folder: int) -> None
     assert errno_of(ring.openat2(path, resolve=1 << 40)) == errno.EINVAL
 
 
-def test_openat2_makes_files(ring: Ring, tmp_path: Path, no_umask: None) -> None:
+@pytest.mark.usefixtures("no_umask")
+def test_openat2_makes_files(ring: Ring, tmp_path: Path) -> None:
     fd = ring.openat2(tmp_path / "new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o604).wait()
     os.write(fd, b"content")
     os.close(fd)
