@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from .. import abi
-from ..buffers import Buffer, BufferGroup, Pin, pin_iovecs, pin_readable, pin_writable
+from ..buffers import Buffer, BufferGroup, IncrementalRing, Pin, pin_iovecs, pin_readable, pin_writable
 from ..errors import BufferUseError
 from ..files import FileLike, fd_of
 from ..inflight import BufferStream, Callback, Operation, ValueOperation, Waiter, close_quietly
@@ -277,6 +277,8 @@ class MessageOperations(OwnedOperations):
         """
         self._check_group(pool)
         fd, fixed = fd_of(sock, self._file_table)
+        if isinstance(pool, IncrementalRing):
+            raise BufferUseError("messages need whole buffers: one does not fit into what is left of an incremental one")
         if control_nbytes < 0 or name_nbytes < 0 or pool.nbytes <= _HEADER_NBYTES + name_nbytes + control_nbytes:
             raise BufferUseError(
                 f"a buffer of {pool.nbytes} bytes has no room for a header of {_HEADER_NBYTES}, an address of up to "

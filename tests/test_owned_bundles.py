@@ -1,0 +1,509 @@
+"""Bundles and incremental buffers: data that lies in several buffers or in a part of one, lent, and given back once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from conftest import RunChild
+from support import HANG_NS, Pipe, needs, pipe, ring
+from test_lifetimes import run
+
+from rawuring import BufferUseError, OutOfOrderError, Ring, UnsupportedError, abi
+from rawuring.buffers import BufferRing
+from rawuring.inflight import BufferStream
+
+Pair = tuple[socket.socket, socket.socket]
+
+__all__ = ["pipe", "ring"]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    one, other = socket.socketpair()
+    with one, other:
+        for each in (one, other):
+            each.settimeout(HANG_NS / 1e9)
+        yield one, other
+
+
+@pytest.fixture
+def tcp() -> Iterator[Pair]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as one:
+            other, _ = listener.accept()
+            with other:
+                for each in (one, other):
+                    each.settimeout(HANG_NS / 1e9)
+                yield one, other
+
+
+def needs_bundles(ring: Ring) -> None:
+    needs(abi.RecvSend.BUNDLE.since, bool(ring.features & abi.Feature.RECVSEND_BUNDLE))
+
+
+def incremental(ring: Ring, count: int, nbytes: int) -> BufferRing:
+    """A group of incremental buffers, or the test is skipped and the release named."""
+    try:
+        return ring.buffer_ring(count, nbytes, incremental=True)
+    except UnsupportedError as error:
+        needs(error.needs, False)
+        raise
+
+
+def next_of(stream: BufferStream) -> tuple[int, int]:
+    got = stream.next(HANG_NS)
+    assert got is not None, "the stream ended"
+    return got
+
+
+def numbered(first: int, count: int) -> bytes:
+    """Bytes that show where they are in a stream, in words of 4."""
+    return b"".join(i.to_bytes(4, "big") for i in range(first, first + count))
+
+
+def check_whole(ring: Ring, pool: BufferRing, pair: Pair) -> None:
+    """Every buffer of the pool is the kernel's, once."""
+    one, other = pair
+    bids: list[int] = []
+    for _ in range(pool.count):
+        other.send(b"x" * pool.nbytes)
+        res, cqe_flags = ring.recv_select(one, pool).wait_cqe(HANG_NS)
+        assert res == pool.nbytes, f"the pool lacks {pool.count - len(bids)} buffers: {res}"
+        bids += pool.held(cqe_flags)
+    assert sorted(bids) == list(range(pool.count)), bids
+    other.send(b"x")
+    assert ring.recv_select(one, pool).wait_cqe(HANG_NS)[0] == -errno.ENOBUFS, "a buffer is there twice"
+    assert one.recv(1) == b"x"
+    pool.give_back(bids)
+
+
+# --- receiving bundles
+
+
+@pytest.mark.parametrize("how", ["take", "with", "for", "lend one by one, the last first"])
+def test_a_bundle_has_its_data_in_order(ring: Ring, pair: Pair, how: str) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    pool = ring.buffer_ring(8, 64)
+    stream = ring.recv_multishot(one, pool, bundle=True)
+    largest = 0
+    for lap in range(7):  # around the end of the ring, at every place of it
+        expected = numbered(lap * 100, 75)
+        other.sendall(expected)
+        data = b""
+        while len(data) < 300:
+            res, cqe_flags = next_of(stream)
+            largest = max(largest, len(pool.parts(res, cqe_flags)))
+            if how == "take":
+                data += pool.take(res, cqe_flags)
+            elif how == "with":
+                with pool.lend_bundle(res, cqe_flags) as views:
+                    data += b"".join(views)
+                with pytest.raises(ValueError, match="released"):
+                    views[0][0]
+            elif how == "for":
+                for view in pool.lend_bundle(res, cqe_flags):
+                    data += view
+            else:
+                data += pool.copy(res, cqe_flags)
+                for bid in reversed(pool.held(cqe_flags)):
+                    pool.give_back([bid])
+        assert data == expected
+    assert largest > 1, "no completion filled several buffers"
+    stream.cancel()
+    assert stream.wait_cqe(HANG_NS)[0] == -errno.ECANCELED
+    del stream
+    check_whole(ring, pool, pair)
+
+
+def test_a_bundle_among_buffers_in_any_order(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    random = Random(7)
+    pool = ring.buffer_ring(8, 16)
+    held: list[int] = []
+    # Before the first bundle the buffers are shuffled, and some are held.
+    for _ in range(13):
+        other.send(b"x")
+        held += pool.held(ring.recv_select(one, pool).wait_cqe(HANG_NS)[1])
+        if len(held) == 5:
+            random.shuffle(held)
+            pool.give_back(held[:4])
+            held = held[4:]
+    sent, received = b"", 0
+    waiting: list[tuple[int, int, int]] = []  # where the data belongs, and the completion
+    for lap in range(60):
+        data = numbered(len(sent) // 4, random.randrange(1, 12))
+        other.sendall(data)
+        sent += data
+        res, cqe_flags = ring.recv_select(one, pool, bundle=True).wait_cqe(HANG_NS)
+        if res == -errno.ENOBUFS:
+            assert waiting or held
+        else:
+            waiting.append((received, res, cqe_flags))
+            received += res
+        if res < 0 or lap % 3 == 2:
+            random.shuffle(waiting)
+            for start, res, cqe_flags in waiting:
+                assert pool.take(res, cqe_flags) == sent[start : start + res]
+            waiting.clear()
+            pool.give_back(held)
+            held.clear()
+    while received < len(sent):
+        data = ring.recv_select(one, pool, bundle=True).wait(HANG_NS)
+        assert data == sent[received : received + len(data)] != b""
+        received += len(data)
+    check_whole(ring, pool, pair)
+
+
+def test_one_buffers_loan_refuses_several(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    pool = ring.buffer_ring(4, 64)
+    other.sendall(numbered(0, 48))
+    op = ring.recv_select(one, pool, bundle=True)
+    res, cqe_flags = op.wait_cqe(HANG_NS)
+    assert res > 64
+    with pytest.raises(BufferUseError, match="lend_bundle"):
+        pool.lend(res, cqe_flags)
+    assert pool.take(res, cqe_flags) == numbered(0, 48)[:res]
+    rest = numbered(0, 48)[res:]
+    while rest:
+        got = ring.recv_select(one, pool, bundle=True).wait(HANG_NS)
+        assert rest.startswith(got) and got
+        rest = rest[len(got) :]
+
+
+def test_a_loop_that_is_left_gives_back_what_it_has_not_seen(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    pool = ring.buffer_ring(4, 64)
+    other.sendall(bytes(256))
+    res, cqe_flags = ring.recv_select(one, pool, bundle=True).wait_cqe(HANG_NS)
+    for _ in pool.lend_bundle(res, cqe_flags):
+        break
+    while res < 256:
+        more = ring.recv_select(one, pool, bundle=True).wait(HANG_NS)
+        res += len(more)
+    ring.nop().wait()
+    check_whole(ring, pool, pair)
+
+
+def test_the_end_of_a_stream_of_bundles_holds_no_buffer(ring: Ring, tcp: Pair, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = tcp
+    pool = ring.buffer_ring(4, 64)
+    other.close()
+    stream = ring.recv_multishot(one, pool, bundle=True)
+    ((res, cqe_flags),) = list(stream)
+    assert res == 0 and pool.held(cqe_flags) == []
+    with pool.lend_bundle(res, cqe_flags) as views:
+        assert views == []
+    op = ring.recv_select(one, pool, bundle=True)
+    assert op.wait(HANG_NS) == b""
+    check_whole(ring, pool, pair)
+
+
+def test_bundles_need_a_buffer_ring_and_a_kernel(ring: Ring, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ring.provided_buffers(2, 16)
+    if ring.features & abi.Feature.RECVSEND_BUNDLE:
+        with pytest.raises(BufferUseError, match="buffer ring"):
+            ring.recv_multishot(pair[0], group, bundle=True)
+    monkeypatch.setattr(ring, "features", abi.Feature(0))
+    with pytest.raises(UnsupportedError, match="bundles needs Linux 6.10"):
+        ring.recv_select(pair[0], group, bundle=True)
+    with pytest.raises(UnsupportedError, match="bundles needs Linux 6.10"):
+        ring.send_buffers(2, 16)
+
+
+def test_a_stream_that_ends_after_so_many_bytes(ring: Ring, pair: Pair) -> None:
+    needs(abi.RecvSend.RECV_MULTISHOT.since, ring)
+    one, other = pair
+    pool = ring.buffer_ring(4, 16)
+    other.sendall(b"0123456789")
+    stream = ring.recv_multishot(one, pool, total_nbytes=4)
+    got = list(stream)
+    if got[0][0] == -errno.EINVAL:
+        assert isinstance(stream.error(-errno.EINVAL), UnsupportedError)
+        needs("6.17", False)
+    assert [pool.take(*each) for each in got] == [b"0123456789"] and stream.done
+
+
+# --- sending bundles
+
+
+def test_what_was_put_is_sent_in_order(ring: Ring, tcp: Pair) -> None:
+    needs_bundles(ring)
+    one, other = tcp
+    pool = ring.send_buffers(4, 64)
+    for lap in range(9):
+        expected = b""
+        for i in range(1 + lap % 4):
+            data = bytes([lap * 16 + i]) * (1 + 21 * i % 64)
+            pool.put(data)
+            expected += data
+        op = ring.send_bundle(one, pool)
+        assert op.wait(HANG_NS) == len(expected)
+        got = b""
+        while len(got) < len(expected):
+            got += other.recv(1000)
+        assert got == expected
+        assert pool.free == 4, "they can be filled again"
+
+
+def test_buffers_to_send_from_are_filled_once(ring: Ring, tcp: Pair) -> None:
+    needs_bundles(ring)
+    one, other = tcp
+    pool = ring.send_buffers(2, 8)
+    for data in (b"", b"too long to fit"):
+        with pytest.raises(BufferUseError):
+            pool.put(data)
+    pool.put(memoryview(b"12345678"))
+    pool.put(bytearray(b"9"))
+    with pytest.raises(OutOfOrderError, match="waits to be sent"):
+        pool.put(b"x")
+    with pytest.raises(OutOfOrderError, match="put"):
+        pool.give_back([0])
+    with pytest.raises(BufferUseError, match="send_buffers"):
+        ring.send_bundle(one, ring.buffer_ring(2, 8))  # type: ignore[arg-type]
+    sent: list[int] = []
+    op = ring.send_bundle(one, pool, callback=lambda op, res, cqe_flags: sent.append(res))
+    while not op.done:
+        assert ring.run_once(HANG_NS)
+    assert sum(res for res in sent if res > 0) == 9 and other.recv(100) == b"123456789"
+    with pytest.raises(OSError) as failed:
+        ring.send_bundle(one, pool).wait(HANG_NS)
+    assert failed.value.errno == errno.ENOBUFS, "there is nothing to send"
+    ring.close_buffer_ring(pool)
+    with pytest.raises(OutOfOrderError, match="closed"):
+        pool.put(b"x")
+
+
+def test_a_peer_that_is_gone_gets_nothing(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    pool = ring.send_buffers(2, 8)
+    pool.put(b"lost")
+    other.close()
+    with pytest.raises(BrokenPipeError):
+        ring.send_bundle(one, pool).wait(HANG_NS)
+
+
+# --- incremental buffers
+
+
+def test_an_incremental_buffer_has_the_data_of_many_completions(ring: Ring, pair: Pair) -> None:
+    pool = incremental(ring, 2, 64)
+    one, other = pair
+    stream = ring.recv_multishot(one, pool)
+    sent = received = b""
+    for i in range(40):
+        data = numbered(i * 10, 1 + i % 9)
+        other.sendall(data)
+        sent += data
+        while len(received) < len(sent):
+            res, cqe_flags = next_of(stream)
+            with pool.lend(res, cqe_flags) as view:
+                received += view
+    assert received == sent
+    stream.cancel()
+    stream.wait_cqe(HANG_NS)
+
+
+def test_two_streams_share_incremental_buffers(ring: Ring, pair: Pair, tcp: Pair) -> None:
+    """Each completion's data is its own, in whatever order the two streams are read."""
+    pool = incremental(ring, 4, 64)
+    streams = [ring.recv_multishot(each[0], pool) for each in (pair, tcp)]
+    ring.submit()
+    for lap in range(12):
+        expected = []
+        for i, (_, other) in enumerate((pair, tcp)):
+            other.sendall(numbered(lap * 100 + i * 50, 7 + i))
+        for i in reversed(range(2)):
+            data = b""
+            loans = []
+            while len(data) < 4 * (7 + i):
+                res, cqe_flags = next_of(streams[i])
+                loan = pool.lend_bundle(res, cqe_flags)
+                data += b"".join(loan.__enter__())
+                loans.append(loan)
+            expected.append(data == numbered(lap * 100 + i * 50, 7 + i))
+            for loan in reversed(loans):
+                loan.__exit__()
+        assert expected == [True, True]
+    for stream in streams:
+        stream.cancel()
+        stream.wait_cqe(HANG_NS)
+
+
+def test_an_incremental_buffer_goes_back_when_all_its_loans_ended(ring: Ring, pair: Pair) -> None:
+    pool = incremental(ring, 2, 16)
+    one, other = pair
+
+    def receive(data: bytes) -> tuple[int, int]:
+        other.send(data)
+        return ring.recv_select(one, pool).wait_cqe(HANG_NS)
+
+    got = [receive(data) for data in (b"abcdef", b"ghijklmnop", b"0123456789ABCDEF")]
+    assert [pool.parts(*each) for each in got] == [((0, 0, 6),), ((0, 6, 10),), ((1, 0, 16),)]
+    assert receive(b"more")[0] == -errno.ENOBUFS
+    with pool.lend(*got[1]) as view:
+        assert bytes(view) == b"ghijklmnop"
+    assert ring.recv_select(one, pool).wait_cqe(HANG_NS)[0] == -errno.ENOBUFS, "the first part is lent still"
+    loan = pool.lend(*got[0])
+    with loan as view:
+        assert bytes(view) == b"abcdef"
+    assert ring.recv_select(one, pool).wait(HANG_NS) == b"more"
+    assert pool.take(*got[2]) == b"0123456789ABCDEF"
+    assert [pool.parts(*receive(b"x" * 12)), pool.parts(*receive(b"y" * 16))] == [((0, 4, 12),), ((1, 0, 16),)]
+
+
+def test_reads_use_a_buffer_up_as_well(ring: Ring, pipe: Pipe) -> None:
+    pool = incremental(ring, 2, 16)
+    for i in range(20):
+        os.write(pipe[1], b"data%02d" % i)
+        data = b""
+        while len(data) < 6:
+            data += ring.read_select(pipe[0], pool).wait(HANG_NS)
+        assert data == b"data%02d" % i
+
+
+def test_the_end_of_a_socket_takes_no_incremental_buffer(ring: Ring, pair: Pair, tcp: Pair) -> None:
+    pool = incremental(ring, 2, 16)
+    tcp[1].close()
+    for _ in range(3):
+        assert ring.recv_select(tcp[0], pool).wait(HANG_NS) == b""
+        ((res, cqe_flags),) = list(ring.recv_multishot(tcp[0], pool))
+        assert res == 0 and pool.held(cqe_flags) == [] and pool.take(res, cqe_flags) == b""
+    one, other = pair
+    for data in (b"a" * 16, b"b" * 16, b"c" * 16, b"d" * 16):
+        other.send(data)
+        assert ring.recv_select(one, pool).wait(HANG_NS) == data
+    check_whole(ring, pool, pair)
+
+
+def test_bundles_of_incremental_buffers(ring: Ring, pair: Pair) -> None:
+    pool = incremental(ring, 4, 64)
+    one, other = pair
+    stream = ring.recv_multishot(one, pool, bundle=True)
+    for lap in range(15):
+        other.sendall(numbered(lap * 50, 41))
+        data = b""
+        while len(data) < 164:
+            got = stream.next(HANG_NS)
+            assert got is not None and got[0] > 0
+            data += pool.take(*got)
+        assert data == numbered(lap * 50, 41)
+    stream.cancel()
+    stream.wait_cqe(HANG_NS)
+
+
+def test_messages_need_whole_buffers(ring: Ring, pair: Pair) -> None:
+    pool = incremental(ring, 2, 512)
+    with pytest.raises(BufferUseError, match="whole buffers"):
+        ring.recvmsg_multishot(pair[0], pool)
+
+
+# --- what nobody took
+
+
+PROGRAM = """
+        ours, theirs = pair()
+        with Ring(8) as ring:
+            if not ring.features & abi.Feature.{feature}:
+                sys.exit()
+            pool = ring.buffer_ring(8, 64, {how})
+            for lap in range(6):
+                stream = ring.recv_multishot(ours, pool, {stream})
+                theirs.sendall(bytes(range(200)))
+                got = 0
+                while got < 200:
+                    assert ring.run_once(HANG_NS)
+                    got = sum(res for res, _ in stream.stream[0])
+                    assert all(res > 0 for res, _ in stream.stream[0]), "the pool has lost buffers"
+                stream.cancel()
+                finish(ring)
+                {drop}
+                gc.collect()
+                ring.nop().wait()
+                theirs.sendall(b"y" * 100)
+                left = 100
+                while left:
+                    op = ring.recv_select(ours, pool, {stream})
+                    ring.submit_and_wait(1)
+                    ring.completions()
+                    left -= op.cqe[1]
+                    assert op.cqe[1] > 0
+                    del op
+                ring.nop().wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "drop", ["del stream", "loan = pool.lend_bundle(*stream.next()); del loan, stream", "stream = ring.nop()"]
+)
+@pytest.mark.parametrize("kind", ["bundles", "incremental", "both"])
+def test_buffers_that_nobody_took_go_home(run_child: RunChild, kind: str, drop: str) -> None:
+    how = "" if kind == "bundles" else "incremental=True"
+    feature = "RECVSEND_BUNDLE" if kind == "bundles" else "MIN_TIMEOUT"  # of the same release
+    stream = "" if kind == "incremental" else "bundle=True"
+    run(run_child, PROGRAM.format(feature=feature, how=how, stream=stream, drop=drop))
+
+
+@pytest.mark.parametrize("end", ["ring.close_buffer_ring(pool)", "ring.close()"])
+def test_a_loan_of_a_bundle_outlives_the_pool(run_child: RunChild, end: str) -> None:
+    run(
+        run_child,
+        f"""
+        ours, theirs = pair()
+        with Ring(8) as ring:
+            if not ring.features & abi.Feature.RECVSEND_BUNDLE:
+                sys.exit()
+            pool = ring.buffer_ring(4, 1024)
+            theirs.sendall(b"d" * 3000)
+            res, cqe_flags = ring.recv_select(ours, pool, bundle=True).wait_cqe(HANG_NS)
+            assert res > 1024
+            loan, other = pool.lend_bundle(res, cqe_flags), pool.lend_bundle(res, cqe_flags)
+            with loan as views:
+                {end}
+                del pool
+                gc.collect()
+                memory = look_alikes(4096)
+                assert b"".join(views) == b"d" * res
+            seen = 0
+            for view in other:
+                seen += len(view)
+                assert bytes(view) == b"d" * len(view)
+            assert seen == res
+            del loan, other
+        """,
+    )
+
+
+def test_a_ring_is_collected_with_a_bundle_in_flight(run_child: RunChild) -> None:
+    run(
+        run_child,
+        """
+        ours, theirs = pair()
+        ring = Ring(8)
+        if not ring.features & abi.Feature.RECVSEND_BUNDLE:
+            ring.close()
+            sys.exit()
+        pool = ring.buffer_ring(4, SIZE)
+        ring.recv_multishot(ours, pool, bundle=True)
+        ring.submit()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del ring, pool
+            gc.collect()
+        memory = look_alikes()
+        theirs.sendall(b"x" * 4096)
+        time.sleep(0.1)
+        assert_untouched(memory)
+        """,
+    )
