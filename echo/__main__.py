@@ -7,6 +7,7 @@ is blocked.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import resource
 import sys
@@ -144,9 +145,18 @@ def server_class(backend: str) -> type[EpollServer] | type[RingServer]:
         from echo.epoll_server import EpollServer
 
         return EpollServer
+    check_python()
     from echo.server import RingServer
 
     return RingServer
+
+
+def check_python() -> None:
+    """Say in one line why rawuring refuses this Python."""
+    try:
+        importlib.import_module("rawuring")
+    except ImportError as error:
+        raise EchoError(f"{error}. Or use --backend epoll.") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser().parse_args(argv)
         if arguments.list_modes:
+            check_python()
             from echo.server import describe_modes
 
             say(describe_modes())

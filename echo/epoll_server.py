@@ -17,7 +17,8 @@ from echo.connection import Connection
 from echo.service import ENDED, Options, Service, Signals
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
-EDGE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+RDHUP: int = getattr(select, "EPOLLRDHUP", 0x2000)  # PyPy does not name it
+EDGE = select.EPOLLIN | RDHUP | select.EPOLLET
 ACCEPTS_PER_TURN = 64
 
 
@@ -50,7 +51,8 @@ class EpollServer(Service[EpollConnection]):
         poll, connections, size = self._epoll.poll, self.connections, self.options.buffer_nbytes
         while self.state != ENDED:
             nechoes = nbytes = 0
-            for fd, event in poll(None if self.alarm is None else self.attend()):
+            timeout = None if self.alarm is None else self.attend()
+            for fd, event in poll(-1 if timeout is None else timeout):  # PyPy's takes no None
                 connection = connections.get(fd)
                 if connection is None:
                     self._other(fd)

@@ -12,13 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from typing import Final
 
 from .errors import os_error
-
-if sys.maxsize < 2**32:
-    raise ImportError("rawuring needs a 64-bit Python: this one is 32-bit, and its C structures differ")
 
 
 def _setup_number(machine: str) -> int:

@@ -1,5 +1,7 @@
 """Fixtures for every test. Imports the standard library, pytest and emulation.py only.
 
+On a Python that rawuring refuses, test_pythons.py alone is collected.
+
 A test that meets something newer than the kernel is skipped: it, or its child process, ended with
 an UnsupportedError, and the kernel shows nothing of the release that this names or a later one.
 
@@ -24,6 +26,9 @@ from emulation import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 
+IS_REFUSED = sys.implementation.name != "cpython" or sys.maxsize < 2**32
+"""Does rawuring refuse this Python? Then test_pythons.py alone is collected, which tests how."""
+
 RunChild = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -32,6 +37,11 @@ def skip_what_is_newer(text: str) -> None:
     import support
 
     support.skip_what_is_newer(text)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    is_left_out = IS_REFUSED and collection_path.suffix == ".py" and collection_path.name != "test_pythons.py"
+    return True if is_left_out else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -41,9 +41,11 @@ class Outcome(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """The mode that the echo server chose."""
-        match = re.search(r"mode ([\w-]+)", self.echo.get("said", ""))
-        return match[1] if match and self.echo["ok"] else "failed" if self.echo else "-"
+        """The mode that the echo server chose, or what else became of it."""
+        if not self.echo:
+            return "-"
+        match = re.search(r"mode ([\w-]+)", self.echo["said"])
+        return (match[1] if match else "refused") if self.echo["ok"] else "failed"
 
     @property
     def skipped(self) -> int:
