@@ -487,7 +487,7 @@ def test_a_wait_for_an_epoll(ring: Ring, pipe: Pipe) -> None:
             events = prep(1)
             assert take_one(ring, 1) == (2, 0)
             assert fds(events, 2) == {pipe[0], event}
-            prep(2, 1)
+            events = prep(2, 1)
             assert take_one(ring, 2) == (1, 0)
             os.read(pipe[0], 1)
             os.eventfd_read(event)
@@ -503,7 +503,7 @@ def test_a_wait_for_an_epoll(ring: Ring, pipe: Pipe) -> None:
             os.eventfd_write(event, 1)
             assert take_one(ring, 5) == (1, 0)
             assert fds(events, 1) == {event}
-            prep(6, 0)
+            events = prep(6, 0)
             assert take_one(ring, 6) == (-errno.EINVAL, 0)
         ring.sq.prep_epoll_wait(pipe[0], address(events), 4, user_data=7)  # which is no epoll
         assert take_one(ring, 7) == (-errno.EINVAL, 0)
