@@ -108,7 +108,7 @@ class TransferPreps(Encoder):
         """Queue a multishot IORING_OP_RECV: a CQE each time data comes, in a buffer of `buf_group`.
 
         BUFFER_SELECT is set for you; `addr` is 0; `nbytes` caps each CQE, 0 is a whole buffer.
-        It ends when `total_nbytes` or more came (6.17), 0 for no end.
+        It ends when `total_nbytes` or more came, 0 for no end. Before 6.17 both must be 0.
 
         Since      Linux 6.0            Man   io_uring_prep_recv_multishot(3)
         Memory     final: the provided buffers, of which each is yours from its CQE until given back

@@ -131,6 +131,7 @@ class WaitingPreps(Encoder):
         Memory     none
         CQE res    0; < 0 -errno: ENOENT, EALREADY
         CQE flags  none
+        Limit      before Linux 5.16 a poll that is updated to what is so already never completes
         """
         self._encode(_POLL_REMOVE, -1, new_user_data, old_user_data, poll_flags, poll32_events(poll_mask),
                      user_data, sqe_flags)  # fmt: skip
