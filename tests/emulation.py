@@ -12,7 +12,7 @@ import os
 
 EMULATED = os.environ.get("RAWURING_EMULATED") == "1"
 
-PATIENCE = 10 if EMULATED else 1
+PATIENCE = 5 if EMULATED else 1
 """How much longer than on a real machine a test waits before it says that something hangs."""
 
 HANG_S = 30 * PATIENCE
