@@ -141,6 +141,9 @@ class OwnedOperations:
     features: abi.Feature
     """What the kernel says it can do."""
 
+    setup_flags: abi.Setup
+    """What was granted."""
+
     _fd: int
     """The ring's, or its registered index."""
 

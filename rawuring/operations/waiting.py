@@ -159,6 +159,9 @@ class WaitingOperations(OwnedOperations):
 
         Result: how many, with Cancel.ALL; without it one is cancelled, and the result is 0. Linux 6.6.
         """
+        # Older kernels do not look at the flag, and would cancel what else is there (seen on 6.1).
+        if not (self.supports(abi.Op.WAITID) or self.setup_flags & abi.Setup.NO_SQARRAY):  # of 6.7 and 6.6
+            raise UnsupportedError("cancel_op", abi.Cancel.OP.since)
         cancel_flags = int(cancel_flags | abi.Cancel.OP)
         if file is None:
             return self._queue(Operation, self.sq.prep_cancel, (0, cancel_flags, int(op)), None, callback, sqe_flags,

@@ -78,7 +78,6 @@ _FORMS: Final[dict[str, str]] = {
     "getpeername": abi.SocketOp.GETSOCKNAME.since,
     "msg_ring_cqe_flags": abi.MsgRing.FLAGS_PASS.since,
     "msg_ring_fd": abi.MsgRingCommand.SEND_FD.since,
-    "cancel_op": abi.Cancel.OP.since,
     "link_timeout_update": abi.Timeout.LINK_UPDATE.since,
     "poll_multishot": abi.Poll.ADD_MULTI.since,
     "poll_update": abi.Poll.UPDATE_EVENTS.since,
