@@ -17,6 +17,11 @@ from .queueing import Queueing
 from .terms import Terms
 
 _CANCEL_NS: Final = 1_000_000_000
+_CANCEL_AGAIN_NS: Final = 10_000_000
+
+# What ends a request that a cancellation found in a worker thread of the kernel, too: EINTR, or
+# ERESTARTSYS, which is no errno of programs, where an openat gives it away (seen on Linux 6.18).
+_CANCELLED: Final = (-errno.ECANCELED, -errno.EINTR, -512)
 
 
 class Looping(Queueing):
@@ -111,10 +116,13 @@ class Looping(Queueing):
         operation.settle()
 
     def _time_out(self, operation: Operation[Any]) -> Cqe:
-        self.cancel(operation)
         deadline = time.monotonic_ns() + _CANCEL_NS
         while operation.answer is None and time.monotonic_ns() < deadline:
-            self._turn(deadline)
+            # Again and again: a timer that repeats is not found between two of its periods.
+            self.cancel(operation)
+            until = time.monotonic_ns() + _CANCEL_AGAIN_NS
+            while operation.answer is None and time.monotonic_ns() < until:
+                self._turn(until)
         answer = operation.answer
         if answer is None:
             raise TimeoutError(
@@ -123,7 +131,7 @@ class Looping(Queueing):
             )
         if operation.cqe is not None:
             operation.settle()
-        if answer[1] in (-errno.ECANCELED, -errno.EINTR):  # EINTR: of a worker thread of the kernel
+        if answer[1] in _CANCELLED:
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
         return answer
 
