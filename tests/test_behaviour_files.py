@@ -465,7 +465,8 @@ def test_a_file_is_read_into_buffers_bit_by_bit(ring: Ring, path: Path, entries:
     with path.open("rb", buffering=0) as file:
         # What is left of the buffer, what was asked for, what is left of the file: the least of them.
         for nbytes, res, bid, more in (
-            (40, 40, 5, True), (40, 10, 5, False), (60, 60, 6, True), (100, 40, 6, False), (10, -errno.ENOBUFS, 0, False)
+            (40, 40, 5, True), (40, 10, 5, False), (60, 60, 6, True), (100, 40, 6, False),
+            (10, -errno.ENOBUFS, 0, False),
         ):  # fmt: skip
             ring.sq.prep_read(file.fileno(), 0, nbytes, offset, buf_group=1, user_data=1, sqe_flags=BUFFER_SELECT)
             found, cqe_flags = take_one(ring, 1)

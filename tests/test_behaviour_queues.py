@@ -1,4 +1,4 @@
-"""The two queues between program and kernel: batches, overflow, looking at completions; threads and processes at them."""
+"""The two queues between program and kernel: batches, overflow, looking at completions; threads, processes."""
 
 from __future__ import annotations
 
@@ -149,7 +149,8 @@ def test_looking_at_completions_of_two_sizes() -> None:
             if turn % 2:
                 ring.cq.advance_to(end)
             else:
-                assert [(user_data, big) for user_data, _, _, big, _ in ring.cq.drain32()] == [(1, 0), (2, turn), (3, 0)]
+                found = [(user_data, big) for user_data, _, _, big, _ in ring.cq.drain32()]
+                assert found == [(1, 0), (2, turn), (3, 0)]
             assert ring.cq.ready == 0
 
 

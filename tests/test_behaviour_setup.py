@@ -1,4 +1,4 @@
-"""What the system calls refuse and how they count: set-up, enter, register, queries. By themselves, without `Ring`'s help."""
+"""What the system calls refuse and how they count, without the help of `Ring`: set-up, enter, register, queries."""
 
 from __future__ import annotations
 

@@ -306,7 +306,9 @@ def test_messages_into_provided_buffers(ring: Ring, kind: str) -> None:
             abi.MSGHDR.put(into, "msg_namelen", len(sender))
             ring.sq.prep_sendmsg(other.fileno(), address(header), 0, user_data=2)
             assert take_one(ring, 2) == (12, 0)
-            ring.sq.prep_rw(Op.RECVMSG, one.fileno(), address(into), 1, 0, buf_index=1, user_data=3, sqe_flags=BUFFER_SELECT)
+            ring.sq.prep_rw(
+                Op.RECVMSG, one.fileno(), address(into), 1, 0, buf_index=1, user_data=3, sqe_flags=BUFFER_SELECT
+            )
             res, cqe_flags = take_one(ring, 3)
             assert res == 12 and cqe_flags & BUFFER
             at = (cqe_flags >> abi.CQE_BUFFER_SHIFT) * 64

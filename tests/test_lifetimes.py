@@ -98,6 +98,7 @@ RECEIVES = {
 }
 
 
+@pytest.mark.pitfall("memory is the kernel's until it says so")
 @pytest.mark.parametrize("receive", RECEIVES)
 def test_a_dropped_buffer_is_kept_until_the_final_completion(run_child: RunChild, receive: str) -> None:
     run(
@@ -137,6 +138,7 @@ SENDS = {
 }
 
 
+@pytest.mark.pitfall("memory is the kernel's until it says so")
 @pytest.mark.parametrize("kind", ["bytes", "bytearray"])
 @pytest.mark.parametrize("send", SENDS)
 def test_dropped_data_is_kept_until_it_is_sent(run_child: RunChild, send: str, kind: str) -> None:
@@ -168,6 +170,7 @@ def test_dropped_data_is_kept_until_it_is_sent(run_child: RunChild, send: str, k
     )
 
 
+@pytest.mark.pitfall("memory is the kernel's until it says so")
 def test_what_a_request_points_to_is_kept_where_a_worker_reads_it(run_child: RunChild) -> None:
     run(
         run_child,
@@ -192,6 +195,7 @@ def test_what_a_request_points_to_is_kept_where_a_worker_reads_it(run_child: Run
     )
 
 
+@pytest.mark.pitfall("a cancelled request may complete all the same")
 def test_a_cancelled_operation_may_complete_all_the_same(run_child: RunChild) -> None:
     run(
         run_child,
@@ -221,6 +225,7 @@ def test_a_cancelled_operation_may_complete_all_the_same(run_child: RunChild) ->
     )
 
 
+@pytest.mark.pitfall("a cancelled request may complete all the same")
 def test_closing_a_file_leaves_its_requests_and_their_memory(run_child: RunChild) -> None:
     run(
         run_child,
@@ -257,6 +262,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.pitfall("memory is the kernel's until it says so")
 @pytest.mark.parametrize("flags", ["0", "abi.Setup.SQPOLL"])
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_nothing_is_written_after_close(run_child: RunChild, request_: str, flags: str) -> None:
@@ -408,6 +414,7 @@ def test_with_warnings_as_errors_a_collected_ring_is_torn_down_all_the_same(run_
     )
 
 
+@pytest.mark.behaviour("thread-exit")
 def test_a_thread_ends_with_requests_in_flight(run_child: RunChild) -> None:
     run(
         run_child,
@@ -490,6 +497,7 @@ def test_the_interpreter_ends_with_requests_in_flight(run_child: RunChild, raw: 
     assert out == "ended\n"
 
 
+@pytest.mark.behaviour("defer-taskrun")
 def test_exec_with_requests_in_flight(run_child: RunChild) -> None:
     out = run(
         run_child,
@@ -510,6 +518,7 @@ def test_exec_with_requests_in_flight(run_child: RunChild) -> None:
 # --- fork
 
 
+@pytest.mark.pitfall("a fork shares the ring")
 def test_after_a_fork_the_ring_is_the_parents(run_child: RunChild) -> None:
     run(
         run_child,
@@ -566,6 +575,7 @@ def test_after_a_fork_the_ring_is_the_parents(run_child: RunChild) -> None:
     )
 
 
+@pytest.mark.pitfall("a fork shares the ring")
 def test_a_forked_child_does_not_keep_the_parents_port(run_child: RunChild, tmp_path: Path) -> None:
     # The parent is gone without a word, and its child lives on: it must hold nothing of the ring.
     hold = tmp_path / "hold"
@@ -757,6 +767,7 @@ def test_a_slot_that_nobody_took_is_emptied(run_child: RunChild) -> None:
     )
 
 
+@pytest.mark.pitfall("provided buffers go astray")
 def test_buffers_that_nobody_took_go_home(run_child: RunChild) -> None:
     run(
         run_child,
@@ -790,6 +801,7 @@ def test_buffers_that_nobody_took_go_home(run_child: RunChild) -> None:
     )
 
 
+@pytest.mark.pitfall("a cancelled request may complete all the same")
 def test_tokens_are_never_reused(run_child: RunChild) -> None:
     run(
         run_child,

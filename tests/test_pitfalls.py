@@ -24,7 +24,7 @@ __all__ = ["pair", "path", "pipe", "ring"]
 
 
 @pytest.mark.pitfall("stale fields of a request have a meaning")
-@pytest.mark.parametrize("ring", ["best", "plain"], indirect=True)  # an SQ thread may not have taken what lies there yet
+@pytest.mark.parametrize("ring", ["best", "plain"], indirect=True)  # an SQ thread moves the head after it posts
 def test_requests_are_written_over_whatever_lay_there(ring: Ring, pipe: Pipe, path: Path) -> None:
     """The kernel refuses most fields that a request does not use, unless they are 0."""
     reader, writer = pipe

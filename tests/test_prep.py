@@ -82,6 +82,7 @@ def test_every_byte_with_every_parameter(case: Case) -> None:
     assert written(case.name, case.args, keywords).hex(" ", 4) == expected(case, options).hex(" ", 4)
 
 
+@pytest.mark.pitfall("stale fields of a request have a meaning")
 @EVERY_CASE
 def test_every_byte_with_the_defaults(case: Case) -> None:
     parameters = inspect.signature(PREPS[case.name]).parameters

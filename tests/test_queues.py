@@ -124,12 +124,14 @@ class FakeKernel:
 # --- the memory
 
 
+@pytest.mark.pitfall("a bad index in the SQ array is dropped in silence")
 def test_the_array_is_the_identity() -> None:
     kernel = FakeKernel(8, 8, setup_flags=0)
     assert kernel.memory().has_sq_array
     assert struct.unpack_from("=8I", kernel.ring, ARRAY) == tuple(range(8))
 
 
+@pytest.mark.pitfall("a bad index in the SQ array is dropped in silence")
 def test_without_the_array_nothing_is_written() -> None:
     kernel = FakeKernel()
     before = bytes(kernel.ring)
@@ -244,6 +246,7 @@ def test_flush_publishes_once_and_tells_what_is_not_consumed() -> None:
     assert sq.flush() == kernel.visible() == 0
 
 
+@pytest.mark.behaviour("sq-space_left")
 @pytest.mark.parametrize("sqpoll", [False, True])
 @pytest.mark.parametrize("setup_flags", [0, Setup.NO_SQARRAY, Setup.NO_SQARRAY | Setup.SQE128])
 @pytest.mark.parametrize("start", [0, START])

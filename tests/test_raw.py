@@ -86,11 +86,13 @@ def parsed(name: bytearray) -> tuple[str, int]:
 # --- files
 
 
+@pytest.mark.behaviour("nop")
 def test_nop(ring: Ring) -> None:
     ring.sq.prep_nop(user_data=(1 << 63) - 1)
     assert take_one(ring, (1 << 63) - 1) == (0, 0)
 
 
+@pytest.mark.behaviour("nop", "nop-flags")
 @pytest.mark.parametrize("res", [42, -errno.EAGAIN, 0x7FFF_FFFF, -0x8000_0000])
 def test_nop_gives_back_what_was_injected(ring: Ring, res: int) -> None:
     needs(abi.Nop.INJECT_RESULT.since, ring)
@@ -98,6 +100,7 @@ def test_nop_gives_back_what_was_injected(ring: Ring, res: int) -> None:
     assert take_one(ring, 1) == (res, 0)
 
 
+@pytest.mark.behaviour("nop-flags")
 def test_nop_looks_its_file_and_buffer_up(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Nop.FILE.since, ring)
     memory = room(4096)
@@ -126,6 +129,7 @@ def test_read(ring: Ring, path: Path) -> None:
         assert take_one(ring, 3) == (0, 0)
 
 
+@pytest.mark.behaviour("fpos")
 def test_read_at_the_file_position(ring: Ring, path: Path) -> None:
     needs(abi.Feature.RW_CUR_POS.since, bool(ring.features & abi.Feature.RW_CUR_POS))
     path.write_bytes(b"0123456789")
@@ -205,6 +209,7 @@ def test_fsync(ring: Ring, path: Path, pipe: Pipe) -> None:
         assert results(ring, 4) == {1: 0, 2: 0, 3: -errno.EINVAL, 4: -errno.EINVAL}
 
 
+@pytest.mark.behaviour("open-close")
 def test_openat(ring: Ring, tmp_path: Path) -> None:
     name = text("new")
     umask = os.umask(0)
@@ -226,6 +231,7 @@ def test_openat(ring: Ring, tmp_path: Path) -> None:
     assert take_one(ring, 2) == (-errno.ENOENT, 0)
 
 
+@pytest.mark.behaviour("open-close")
 def test_openat_direct(ring: Ring, path: Path) -> None:
     needs("5.15", ring)
     path.write_bytes(b"0123456789")
@@ -244,6 +250,7 @@ def test_openat_direct(ring: Ring, path: Path) -> None:
     assert take_one(ring, 4) == (-errno.EBADF, 0)
 
 
+@pytest.mark.behaviour("open-direct-pick")
 def test_openat_direct_into_a_slot_the_kernel_picks(ring: Ring, path: Path) -> None:
     needs("5.19", ring)
     path.write_bytes(b"0123456789")
@@ -263,6 +270,7 @@ def test_openat_direct_into_a_slot_the_kernel_picks(ring: Ring, path: Path) -> N
     assert memory == b"0123"
 
 
+@pytest.mark.behaviour("open-close")
 def test_close(ring: Ring) -> None:
     reader, writer = os.pipe()
     with open(reader, "rb") as file:
@@ -276,6 +284,7 @@ def test_close(ring: Ring) -> None:
 # --- sockets
 
 
+@pytest.mark.behaviour("send_recv")
 def test_send(ring: Ring, pair: Pair) -> None:
     one, other = pair
     memory = bytearray(b"..hello..")
@@ -287,6 +296,7 @@ def test_send(ring: Ring, pair: Pair) -> None:
     assert take_one(ring, 2) == (-errno.EPIPE, 0)
 
 
+@pytest.mark.behaviour("send_recv")
 def test_recv(ring: Ring, pair: Pair) -> None:
     one, other = pair
     memory = room(8)
@@ -320,6 +330,7 @@ def test_recv_polls_first_if_told_to(ring: Ring, pair: Pair) -> None:
     assert memory == b"data"
 
 
+@pytest.mark.behaviour("recv-multishot")
 def test_recv_multishot_into_a_buffer_ring(ring: Ring, pair: Pair) -> None:
     needs(abi.RecvSend.RECV_MULTISHOT.since, ring)
     one, other = pair
@@ -422,6 +433,7 @@ def message(name: bytearray, vector: bytearray, control: bytearray = bytearray(1
     )  # fmt: skip
 
 
+@pytest.mark.behaviour("send_recvmsg")
 def test_sendmsg(ring: Ring) -> None:
     one, other = udp_pair()
     with one, other:
@@ -433,6 +445,7 @@ def test_sendmsg(ring: Ring) -> None:
         assert other.recvfrom(100) == (b"hello, world", one.getsockname())
 
 
+@pytest.mark.behaviour("send_recvmsg")
 def test_recvmsg(ring: Ring) -> None:
     one, other = udp_pair()
     with one, other:
@@ -471,6 +484,7 @@ def test_sendmsg_passes_an_fd(ring: Ring, pipe: Pipe) -> None:
             assert reader.read(7) == b"through"
 
 
+@pytest.mark.behaviour("accept")
 def test_accept(ring: Ring, listener: socket.socket) -> None:
     name, addrlen = room(32), bytearray(struct.pack("=I", 32))
     flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -492,6 +506,7 @@ def test_accept(ring: Ring, listener: socket.socket) -> None:
         os.close(fd)
 
 
+@pytest.mark.behaviour("accept")
 def test_multishot_accept(ring: Ring, listener: socket.socket) -> None:
     needs(abi.Accept.MULTISHOT.since, ring)
     ring.sq.prep_multishot_accept(listener.fileno(), 0, 0, socket.SOCK_CLOEXEC, user_data=1)
@@ -516,6 +531,7 @@ def send_through_slot(ring: Ring, slot: int, client: socket.socket) -> None:
     assert client.recv(100) == memory
 
 
+@pytest.mark.behaviour("accept")
 def test_accept_direct(ring: Ring, listener: socket.socket) -> None:
     needs("5.15", ring)
     register.files_sparse(ring.fileno(), 4)
@@ -540,6 +556,7 @@ def test_accept_direct_into_slots_the_kernel_picks(ring: Ring, listener: socket.
             send_through_slot(ring, slot, client)
 
 
+@pytest.mark.behaviour("accept")
 def test_multishot_accept_direct(ring: Ring, listener: socket.socket) -> None:
     needs(abi.Accept.MULTISHOT.since, ring)
     register.files_sparse(ring.fileno(), 2)
@@ -554,6 +571,7 @@ def test_multishot_accept_direct(ring: Ring, listener: socket.socket) -> None:
         assert (res, cqe_flags & CqeFlag.MORE) == (-errno.ENFILE, 0)
 
 
+@pytest.mark.behaviour("connect")
 def test_connect(ring: Ring, listener: socket.socket) -> None:
     name = sockaddr(*listener.getsockname())
     with socket.socket() as client:
@@ -583,6 +601,7 @@ def test_shutdown(ring: Ring, pair: Pair) -> None:
 # --- waiting and stopping
 
 
+@pytest.mark.behaviour("poll")
 def test_poll_add(ring: Ring, pipe: Pipe) -> None:
     reader, writer = pipe
     ring.sq.prep_poll_add(writer, select.POLLIN | select.POLLOUT, user_data=1)
@@ -610,6 +629,7 @@ def test_poll_multishot(ring: Ring) -> None:
         os.close(event)
 
 
+@pytest.mark.behaviour("poll")
 def test_poll_remove(ring: Ring, pipe: Pipe) -> None:
     ring.sq.prep_poll_add(pipe[0], select.POLLIN, user_data=1)
     ring.sq.prep_poll_remove(1, user_data=2)
@@ -618,6 +638,7 @@ def test_poll_remove(ring: Ring, pipe: Pipe) -> None:
     assert take_one(ring, 3) == (-errno.ENOENT, 0)
 
 
+@pytest.mark.behaviour("poll-mshot-update")
 def test_poll_update(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Poll.UPDATE_EVENTS.since, ring)
     reader, writer = pipe
@@ -639,6 +660,7 @@ def test_poll_update_to_what_is_so_already(ring: Ring, pipe: Pipe) -> None:
     assert results(ring, 2) == {2: 0, 3: select.POLLOUT}
 
 
+@pytest.mark.behaviour("poll-mshot-update")
 def test_poll_update_keeps_a_multishot_poll(ring: Ring) -> None:
     needs(abi.Poll.UPDATE_EVENTS.since, ring)
     event = os.eventfd(0)
@@ -655,6 +677,7 @@ def test_poll_update_keeps_a_multishot_poll(ring: Ring) -> None:
         os.close(event)
 
 
+@pytest.mark.behaviour("timeout")
 def test_timeout(ring: Ring) -> None:
     short, past = timespec(1_000_000), timespec(time.monotonic_ns())
     ring.sq.prep_timeout(address(short), 0, 0, user_data=1)
@@ -663,6 +686,7 @@ def test_timeout(ring: Ring) -> None:
     assert take_one(ring, 2) == (-errno.ETIME, 0)
 
 
+@pytest.mark.behaviour("timeout")
 def test_timeout_ends_when_others_have_completed(ring: Ring) -> None:
     hour = timespec(HOUR_NS)
     ring.sq.prep_timeout(address(hour), 2, 0, user_data=1)
@@ -671,6 +695,7 @@ def test_timeout_ends_when_others_have_completed(ring: Ring) -> None:
     assert results(ring, 3) == {1: 0, 2: 0, 3: 0}
 
 
+@pytest.mark.behaviour("timeout")
 def test_multishot_timeout(ring: Ring) -> None:
     needs(abi.Timeout.MULTISHOT.since, ring)
     short = timespec(1_000_000)
@@ -678,6 +703,7 @@ def test_multishot_timeout(ring: Ring) -> None:
     assert take(ring, 3) == [(1, -errno.ETIME, flags) for flags in (CqeFlag.MORE, CqeFlag.MORE, 0)]
 
 
+@pytest.mark.behaviour("timeout")
 def test_timeout_update(ring: Ring) -> None:
     needs(abi.Timeout.UPDATE.since, ring)
     hour, short = timespec(HOUR_NS), timespec(1_000_000)
@@ -686,6 +712,7 @@ def test_timeout_update(ring: Ring) -> None:
     assert results(ring, 2) == {1: -errno.ETIME, 2: 0}
 
 
+@pytest.mark.behaviour("timeout")
 def test_timeout_remove(ring: Ring) -> None:
     hour = timespec(HOUR_NS)
     ring.sq.prep_timeout(address(hour), 0, 0, user_data=1)
@@ -695,6 +722,7 @@ def test_timeout_remove(ring: Ring) -> None:
     assert take_one(ring, 3) == (-errno.ENOENT, 0)
 
 
+@pytest.mark.behaviour("link-timeout")
 def test_link_timeout_cancels_the_request_before_it(ring: Ring, pair: Pair) -> None:
     memory, short = room(8), timespec(1_000_000)
     ring.sq.prep_recv(pair[0].fileno(), address(memory), 8, 0, sqe_flags=IO_LINK, user_data=1)
@@ -703,6 +731,7 @@ def test_link_timeout_cancels_the_request_before_it(ring: Ring, pair: Pair) -> N
     assert memory == room(8)
 
 
+@pytest.mark.behaviour("link-timeout")
 def test_link_timeout_that_was_not_needed(ring: Ring) -> None:
     hour = timespec(HOUR_NS)
     ring.sq.prep_nop(sqe_flags=IO_LINK, user_data=1)
@@ -710,6 +739,7 @@ def test_link_timeout_that_was_not_needed(ring: Ring) -> None:
     assert results(ring, 2) == {1: 0, 2: -errno.ECANCELED}
 
 
+@pytest.mark.behaviour("link-timeout")
 def test_timeout_update_of_a_link_timeout(ring: Ring, pair: Pair) -> None:
     needs(abi.Timeout.LINK_UPDATE.since, ring)
     memory, hour, short = room(8), timespec(HOUR_NS), timespec(1_000_000)
@@ -725,6 +755,7 @@ def arm(ring: Ring, fd: int, *user_data: int, sqe_flags: int = 0) -> None:
         ring.sq.prep_poll_add(fd, select.POLLPRI, user_data=one, sqe_flags=sqe_flags)
 
 
+@pytest.mark.behaviour("io-cancel")
 def test_cancel_by_user_data(ring: Ring, pipe: Pipe) -> None:
     arm(ring, pipe[0], 1, 2)
     ring.sq.prep_cancel(2, 0, user_data=10)
@@ -774,6 +805,7 @@ def test_cancel_by_opcode(ring: Ring, pipe: Pipe) -> None:
     assert results(ring, 2) == {2: -errno.ECANCELED, 10: 0}
 
 
+@pytest.mark.behaviour("cancel-fd-userdata")
 def test_cancel_narrowed(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Cancel.USERDATA.since, ring)
     memory = room(8)
@@ -788,6 +820,7 @@ def test_cancel_narrowed(ring: Ring, pipe: Pipe) -> None:
 # --- the flags of every SQE
 
 
+@pytest.mark.behaviour("link")
 def test_a_chain_runs_in_order_and_breaks_at_a_failure(ring: Ring, path: Path) -> None:
     memory, back = bytearray(b"chained"), room(7)
     with path.open("w+b", buffering=0) as file:

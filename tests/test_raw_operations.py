@@ -84,6 +84,7 @@ def folder(tmp_path: Path) -> Iterator[int]:
 # --- reading and writing
 
 
+@pytest.mark.behaviour("vec-regbuf")
 def test_readv_fixed_and_writev_fixed(ring: Ring, path: Path) -> None:
     has(ring, Op.WRITEV_FIXED)
     path.write_bytes(b"0123456789")
@@ -114,6 +115,7 @@ def test_readv2_and_writev2_have_flags(ring: Ring, path: Path) -> None:
     assert path.read_bytes() == b"012312"
 
 
+@pytest.mark.behaviour("read-mshot")
 def test_read_multishot(ring: Ring, pipe: Pipe, path: Path) -> None:
     has(ring, Op.READ_MULTISHOT)
     reader, writer = pipe
@@ -218,6 +220,7 @@ def test_sync_file_range(ring: Ring, path: Path, pipe: Pipe) -> None:
         assert results(ring, 3) == {1: 0, 2: -errno.EINVAL, 3: -errno.ESPIPE}
 
 
+@pytest.mark.behaviour("splice")
 def test_splice(ring: Ring, path: Path, pipe: Pipe, tmp_path: Path) -> None:
     reader, writer = pipe
     path.write_bytes(b"0123456789")
@@ -235,6 +238,7 @@ def test_splice(ring: Ring, path: Path, pipe: Pipe, tmp_path: Path) -> None:
         assert (os.read(reader, 10), file.tell()) == (b"89", 10)
 
 
+@pytest.mark.behaviour("splice")
 def test_tee(ring: Ring, pipe: Pipe) -> None:
     other_reader, other_writer = os.pipe()
     with open(other_reader, "rb", buffering=0) as other, open(other_writer, "wb", buffering=0):
@@ -280,6 +284,7 @@ def test_open_direct(ring: Ring, path: Path) -> None:
     assert read_slot(ring, 2) == b"content"
 
 
+@pytest.mark.behaviour("openat2")
 def test_openat2(ring: Ring, path: Path, folder: int) -> None:
     path.write_bytes(b"content")
     how = abi.OPEN_HOW.pack(flags=os.O_RDONLY | os.O_CLOEXEC, resolve=RESOLVE_BENEATH)
@@ -292,6 +297,7 @@ def test_openat2(ring: Ring, path: Path, folder: int) -> None:
     assert take_one(ring, 2) == (-errno.EXDEV, 0)
 
 
+@pytest.mark.behaviour("openat2")
 def test_openat2_direct(ring: Ring, path: Path, folder: int) -> None:
     needs("5.15", ring)
     path.write_bytes(b"content")
@@ -330,6 +336,7 @@ def test_files_update_into_slots_the_kernel_picks(ring: Ring, path: Path) -> Non
     assert read_slot(ring, 2) == b"content"
 
 
+@pytest.mark.behaviour("fd-install")
 def test_fixed_fd_install(ring: Ring, path: Path) -> None:
     has(ring, Op.FIXED_FD_INSTALL)
     path.write_bytes(b"content")
@@ -375,6 +382,7 @@ def test_pipe_direct(ring: Ring, slot: int) -> None:
 # --- names in the file system
 
 
+@pytest.mark.behaviour("statx")
 def test_statx(ring: Ring, path: Path) -> None:
     path.write_bytes(b"0123456789")
     path.chmod(0o640)
@@ -394,6 +402,7 @@ def test_statx(ring: Ring, path: Path) -> None:
     assert stat.S_ISLNK(abi.STATX.get(found, "stx_mode"))
 
 
+@pytest.mark.behaviour("statx")
 def test_statx_of_an_fd(ring: Ring, path: Path) -> None:
     path.write_bytes(b"0123456789")
     nothing, found = text(""), bytearray(abi.STATX.nbytes)
@@ -405,6 +414,7 @@ def test_statx_of_an_fd(ring: Ring, path: Path) -> None:
     assert abi.STATX.get(found, "stx_ino") == path.stat().st_ino
 
 
+@pytest.mark.behaviour("rename")
 def test_renameat(ring: Ring, tmp_path: Path, folder: int) -> None:
     has(ring, Op.RENAMEAT)
     (tmp_path / "old").write_bytes(b"content")
@@ -418,6 +428,7 @@ def test_renameat(ring: Ring, tmp_path: Path, folder: int) -> None:
     assert (tmp_path / "new").read_bytes() == b"content"
 
 
+@pytest.mark.behaviour("unlink")
 def test_unlinkat(ring: Ring, tmp_path: Path, folder: int) -> None:
     has(ring, Op.UNLINKAT)
     (tmp_path / "file").touch()
@@ -431,6 +442,7 @@ def test_unlinkat(ring: Ring, tmp_path: Path, folder: int) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.behaviour("mkdir", "symlink", "hardlink")
 def test_mkdirat_symlinkat_and_linkat(ring: Ring, tmp_path: Path, folder: int) -> None:
     has(ring, Op.LINKAT)
     names = {name: text(name) for name in ("folder", "folder/file", "folder/link", "other", "../file", "third")}
@@ -485,6 +497,7 @@ def with_attributes(path: Path) -> Path:
     return path
 
 
+@pytest.mark.behaviour("xattr")
 def test_attributes_of_a_path(ring: Ring, with_attributes: Path) -> None:
     has(ring, Op.GETXATTR)
     name, value, where, back = text("user.ours"), bytearray(b"12345"), text(str(with_attributes)), room(8)
@@ -502,6 +515,7 @@ def test_attributes_of_a_path(ring: Ring, with_attributes: Path) -> None:
     assert results(ring, 2) == {4: 5, 5: -errno.ERANGE}
 
 
+@pytest.mark.behaviour("xattr")
 def test_attributes_of_an_open_file(ring: Ring, with_attributes: Path) -> None:
     has(ring, Op.FGETXATTR)
     name, value, back = text("user.there"), bytearray(b"12345678"), room(10)
@@ -517,6 +531,7 @@ def test_attributes_of_an_open_file(ring: Ring, with_attributes: Path) -> None:
 # --- the life of sockets
 
 
+@pytest.mark.behaviour("socket")
 def test_socket(ring: Ring) -> None:
     has(ring, Op.SOCKET)
     ring.sq.prep_socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.IPPROTO_UDP, user_data=1)
@@ -528,6 +543,7 @@ def test_socket(ring: Ring) -> None:
     assert take_one(ring, 2) == (-errno.EINVAL, 0)
 
 
+@pytest.mark.behaviour("socket")
 @pytest.mark.parametrize("how", ["slot", "alloc", "direct_alloc"])
 def test_socket_direct(ring: Ring, listener: socket.socket, how: str) -> None:
     has(ring, Op.SOCKET)
@@ -550,6 +566,7 @@ def test_socket_direct(ring: Ring, listener: socket.socket, how: str) -> None:
         assert accepted.recv(10) == b"hello"
 
 
+@pytest.mark.behaviour("bind-listen")
 def test_bind_and_listen(ring: Ring) -> None:
     has(ring, Op.LISTEN)
     name = sockaddr("127.0.0.1", 0)
@@ -565,6 +582,7 @@ def test_bind_and_listen(ring: Ring) -> None:
                 assert peer == client.getsockname()
 
 
+@pytest.mark.behaviour("accept")
 def test_accept_that_does_not_wait(ring: Ring, listener: socket.socket) -> None:
     needs(abi.Accept.DONTWAIT.since, bool(ring.features & abi.Feature.RECVSEND_BUNDLE))  # of the same release
     ring.sq.prep_accept(listener.fileno(), 0, 0, 0, ioprio=abi.Accept.DONTWAIT, user_data=1)
@@ -602,6 +620,7 @@ def test_send_vectorized(ring: Ring, pair: Pair) -> None:
     assert (res, other.recv(100)) == (12, b"hello, world")
 
 
+@pytest.mark.behaviour("recvsend_bundle")
 def test_bundles(ring: Ring, pair: Pair) -> None:
     needs(abi.RecvSend.BUNDLE.since, bool(ring.features & abi.Feature.RECVSEND_BUNDLE))
     one, other = pair
@@ -641,6 +660,7 @@ def test_recv_multishot_ends_after_so_many_bytes(ring: Ring, pair: Pair) -> None
     assert (pool.content(res, cqe_flags)[1], cqe_flags & CqeFlag.MORE) == (b"0123456789", 0)
 
 
+@pytest.mark.behaviour("recv-multishot")
 def test_recvmsg_multishot(ring: Ring) -> None:
     needs(abi.RecvSend.RECV_MULTISHOT.since, ring)
     one, other = udp_pair()
@@ -663,6 +683,7 @@ def test_recvmsg_multishot(ring: Ring) -> None:
 # --- sending without copies
 
 
+@pytest.mark.behaviour("send-zerocopy")
 def test_send_zc_has_two_completions(ring: Ring, pair: Pair) -> None:
     has(ring, Op.SEND_ZC)
     one, other = pair
@@ -672,6 +693,7 @@ def test_send_zc_has_two_completions(ring: Ring, pair: Pair) -> None:
     assert other.recv(10) == b"hello"
 
 
+@pytest.mark.behaviour("send-zerocopy")
 def test_send_zc_reports_whether_it_copied(ring: Ring, pair: Pair) -> None:
     has(ring, Op.SEND_ZC)
     needs(abi.RecvSend.ZC_REPORT_USAGE.since, ring)
@@ -695,6 +717,7 @@ def test_send_zc_to_an_address(ring: Ring) -> None:
         assert other.recvfrom(10) == (b"hello", one.getsockname())
 
 
+@pytest.mark.behaviour("send-zerocopy")
 def test_send_zc_fixed(ring: Ring, pair: Pair) -> None:
     has(ring, Op.SEND_ZC)
     one, other = pair
@@ -712,6 +735,7 @@ def test_send_zc_fixed(ring: Ring, pair: Pair) -> None:
     assert found[0][:2] == (2, -errno.EFAULT)
 
 
+@pytest.mark.behaviour("send-zerocopy")
 def test_sendmsg_zc(ring: Ring, pair: Pair) -> None:
     has(ring, Op.SENDMSG_ZC)
     one, other = pair
@@ -723,6 +747,7 @@ def test_sendmsg_zc(ring: Ring, pair: Pair) -> None:
     assert other.recv(100) == b"hello, world"
 
 
+@pytest.mark.behaviour("vec-regbuf", "send-zerocopy")
 def test_sendmsg_zc_fixed(ring: Ring, pair: Pair) -> None:
     needs("6.15", ring.supports(Op.READV_FIXED))  # of the same release
     one, other = pair
@@ -746,6 +771,7 @@ def test_recv_zc_needs_an_area(ring: Ring, pair: Pair) -> None:
 # --- timeouts, polls and cancels
 
 
+@pytest.mark.behaviour("timeout")
 @pytest.mark.parametrize("clock", [abi.Timeout.BOOTTIME, abi.Timeout.REALTIME])
 def test_timeout_by_another_clock(ring: Ring, clock: abi.Timeout) -> None:
     needs(clock.since, ring)
@@ -758,6 +784,7 @@ def test_timeout_by_another_clock(ring: Ring, clock: abi.Timeout) -> None:
     assert results(ring, 2) == {2: -errno.ECANCELED, 3: 0}
 
 
+@pytest.mark.behaviour("timeout")
 @pytest.mark.parametrize("is_success", [False, True])
 def test_timeout_in_a_chain(ring: Ring, is_success: bool) -> None:
     needs(abi.Timeout.ETIME_SUCCESS.since, ring)
@@ -768,6 +795,7 @@ def test_timeout_in_a_chain(ring: Ring, is_success: bool) -> None:
     assert results(ring, 2) == {1: -errno.ETIME, 2: 0 if is_success else -errno.ECANCELED}
 
 
+@pytest.mark.behaviour("timeout")
 def test_timeout_update_to_a_point_in_time(ring: Ring) -> None:
     needs(abi.Timeout.UPDATE.since, ring)
     hour, past = timespec(HOUR_NS), timespec(time.monotonic_ns())
@@ -819,6 +847,7 @@ def test_cancel_takes_any_one(ring: Ring, pipe: Pipe) -> None:
 # --- NOP and its forms
 
 
+@pytest.mark.behaviour("nop-flags")
 def test_nop_looks_its_slot_up(ring: Ring, pipe: Pipe) -> None:
     needs(Nop.FIXED_FILE.since, ring)
     register.files(ring.fileno(), [pipe[0], -1])
@@ -831,6 +860,7 @@ def test_nop_looks_its_slot_up(ring: Ring, pipe: Pipe) -> None:
     assert found == {1: 0, 2: -errno.EBADF}
 
 
+@pytest.mark.behaviour("nop-flags")
 def test_nop_through_task_work(ring: Ring) -> None:
     ring.sq.prep_nop_flags(Nop.TW | Nop.INJECT_RESULT, res=42, user_data=1)
     res, _ = take_one(ring, 1)
@@ -848,6 +878,7 @@ def made(setup_flag: abi.Setup) -> Ring:
         raise
 
 
+@pytest.mark.behaviour("nop32", "nop-flags")
 def test_nop_with_a_cqe_of_32_bytes() -> None:
     with made(Setup.CQE32) as ring:
         ring.sq.prep_nop_flags(Nop.CQE32, extra1=0x1122_3344_5566_7788, extra2=99, user_data=1)
@@ -857,6 +888,7 @@ def test_nop_with_a_cqe_of_32_bytes() -> None:
         assert (user_data, res, extra) == (1, 0, [0x1122_3344_5566_7788, 99])
 
 
+@pytest.mark.behaviour("sqe-mixed-nop")
 @pytest.mark.parametrize("setup_flags", [Setup.SQE128, Setup.SQE_MIXED], ids=["sqe128", "mixed"])
 def test_nop128(setup_flags: abi.Setup) -> None:
     with made(setup_flags) as ring:
@@ -867,6 +899,7 @@ def test_nop128(setup_flags: abi.Setup) -> None:
         assert results(ring, 3) == {1: 0, 2: -7, 3: 0}
 
 
+@pytest.mark.behaviour("sqe-mixed-nop")
 def test_nop128_round_and_round_a_mixed_ring() -> None:
     with made(Setup.SQE_MIXED) as ring:
         has(ring, Op.NOP128)
@@ -1062,6 +1095,7 @@ def test_epoll_ctl(ring: Ring, pipe: Pipe) -> None:
         assert epoll.poll(0) == []
 
 
+@pytest.mark.behaviour("epwait")
 def test_epoll_wait(ring: Ring, pipe: Pipe) -> None:
     has(ring, Op.EPOLL_WAIT)
     reader, writer = pipe
@@ -1079,6 +1113,7 @@ def test_epoll_wait(ring: Ring, pipe: Pipe) -> None:
         assert events[size:] == room(3 * size)
 
 
+@pytest.mark.behaviour("waitid")
 def test_waitid(ring: Ring) -> None:
     has(ring, Op.WAITID)
     with subprocess.Popen([sys.executable, "-S", "-c", "input(); exit(7)"], stdin=subprocess.PIPE) as child:
@@ -1117,6 +1152,7 @@ FUTEX = abi.Futex2.SIZE_U32 | abi.Futex2.PRIVATE
 ANY_BIT = abi.FUTEX_BITSET_MATCH_ANY
 
 
+@pytest.mark.behaviour("futex")
 def test_futex_wait_and_wake(ring: Ring, futexes: mmap.mmap) -> None:
     has(ring, Op.FUTEX_WAIT)
     addr = aligned(futexes, 0)
@@ -1132,6 +1168,7 @@ def test_futex_wait_and_wake(ring: Ring, futexes: mmap.mmap) -> None:
     assert results(ring, 2) == {6: 1, 2: 0}
 
 
+@pytest.mark.behaviour("futex")
 def test_futex_waitv(ring: Ring, futexes: mmap.mmap) -> None:
     has(ring, Op.FUTEX_WAITV)
     words = bytearray().join(
@@ -1156,6 +1193,7 @@ def target() -> Iterator[Ring]:
         yield other
 
 
+@pytest.mark.behaviour("msg-ring")
 def test_msg_ring(ring: Ring, target: Ring) -> None:
     has(ring, Op.MSG_RING)
     ring.sq.prep_msg_ring(target.fileno(), 42, 4711, 0, user_data=1)
@@ -1168,6 +1206,7 @@ def test_msg_ring(ring: Ring, target: Ring) -> None:
         assert take_one(ring, 3) == (-errno.EBADFD, 0)
 
 
+@pytest.mark.behaviour("msg-ring-flags")
 def test_msg_ring_with_cqe_flags(ring: Ring, target: Ring) -> None:
     has(ring, Op.MSG_RING)
     cqe_flags = 7 << abi.CQE_BUFFER_SHIFT | int(CqeFlag.BUFFER)
@@ -1178,6 +1217,7 @@ def test_msg_ring_with_cqe_flags(ring: Ring, target: Ring) -> None:
     assert take(target) == [(4711, 42, cqe_flags)]
 
 
+@pytest.mark.behaviour("msg-ring-fd")
 @pytest.mark.parametrize("how", ["slot", "alloc", "fd_alloc"])
 def test_msg_ring_passes_a_file(ring: Ring, target: Ring, path: Path, how: str) -> None:
     needs(abi.MsgRingCommand.SEND_FD.since, ring)

@@ -58,6 +58,7 @@ def nops(ring: Ring, *user_data: int) -> None:
 # --- the queues' shapes
 
 
+@pytest.mark.pitfall("a bad index in the SQ array is dropped in silence")
 @pytest.mark.parametrize("wanted_flags", [WANTED_FLAGS, 0, Setup.NO_SQARRAY, Setup.SUBMIT_ALL])
 def test_thousands_of_turns_around_small_queues(wanted_flags: int) -> None:
     with Ring(4, wanted_flags=wanted_flags) as ring:
@@ -75,6 +76,7 @@ def test_thousands_of_turns_around_small_queues(wanted_flags: int) -> None:
         assert ring.sq.dropped == ring.cq.lost == 0
 
 
+@pytest.mark.behaviour("nop")
 def test_sqe128() -> None:
     with granted(Setup.SQE128) as ring:
         needs(Nop.INJECT_RESULT.since, ring)
@@ -92,6 +94,7 @@ def prep_nop32(ring: Ring, user_data: int, big: tuple[int, int]) -> None:
     ring.sq._encode(Op.NOP, -1, big[0], big[1], 0, Nop.CQE32, user_data, 0)
 
 
+@pytest.mark.behaviour("nop", "nop32")
 def test_cqe32() -> None:
     with granted(Setup.CQE32) as ring:
         for turn in range(20):
@@ -111,6 +114,7 @@ def test_cqe32() -> None:
             assert found == expected
 
 
+@pytest.mark.behaviour("nop32")
 def test_cqe_mixed() -> None:
     with granted(Setup.CQE_MIXED, cq_entries=8) as ring:
         user_data = 0
@@ -131,6 +135,7 @@ def test_cqe_mixed() -> None:
                 assert ring.completions() == [cqe[:3] for cqe in expected]
 
 
+@pytest.mark.behaviour("sq-full", "sq-space_left")
 def test_a_full_queue_works_again_after_submit() -> None:
     with Ring(4) as ring:
         for turn in range(3):
@@ -164,6 +169,8 @@ def drain_overflow(ring: Ring, found: list[Cqe], nr: int) -> None:
         found += batch
 
 
+@pytest.mark.behaviour("cq-full", "cq-overflow")
+@pytest.mark.pitfall("overflow keeps completions")
 @pytest.mark.parametrize("wanted_flags", [WANTED_FLAGS, 0])
 def test_overflow_loses_nothing(wanted_flags: int) -> None:
     with Ring(4, cq_entries=4, wanted_flags=wanted_flags) as ring:
@@ -181,6 +188,8 @@ def test_overflow_loses_nothing(wanted_flags: int) -> None:
         assert (ring.completions(), ring.cq.overflowed, ring.cq.lost) == ([], False, 0)
 
 
+@pytest.mark.behaviour("cq-overflow")
+@pytest.mark.pitfall("overflow keeps completions")
 @pytest.mark.parametrize("wanted_flags", [WANTED_FLAGS, 0])
 def test_overflow_of_what_completes_later(wanted_flags: int, pipe: Pipe) -> None:
     with Ring(4, cq_entries=4, wanted_flags=wanted_flags) as ring:
@@ -195,6 +204,7 @@ def test_overflow_of_what_completes_later(wanted_flags: int, pipe: Pipe) -> None
         assert ring.cq.lost == 0
 
 
+@pytest.mark.pitfall("a wait may end early")
 def test_a_wait_for_more_than_the_cq_holds_is_cut() -> None:
     with Ring(4) as ring:
         for _ in range(2):
@@ -221,6 +231,7 @@ def bad_in_the_middle(ring: Ring) -> list[Cqe]:
     return [(1, 0, 0), (2, -errno.EINVAL, 0), (3, 0, 0), (4, -errno.EINVAL, 0), (5, 0, 0)]
 
 
+@pytest.mark.behaviour("drop-submit")
 @pytest.mark.parametrize("wanted_flags", [WANTED_FLAGS, 0])
 @pytest.mark.parametrize("timeout_ns", [None, HANG_NS])
 def test_a_bad_sqe_does_not_hold_the_rest_back(wanted_flags: int, timeout_ns: int | None) -> None:
@@ -243,6 +254,8 @@ def test_submit_with_nothing_queued_does_nothing() -> None:
         assert ring.completions() == []
 
 
+@pytest.mark.behaviour("defer-taskrun")
+@pytest.mark.pitfall("DEFER_TASKRUN hides completions")
 def test_submit_alone_leaves_later_completions_to_an_enter(pipe: Pipe) -> None:
     with Ring(4) as ring:
         ring.sq.prep_poll_add(pipe[0], select.POLLIN, user_data=1)
@@ -265,6 +278,8 @@ def test_the_ring_polls_readable_when_there_is_something() -> None:
         assert poll.poll(0) == [(ring.fileno(), select.POLLIN)]
 
 
+@pytest.mark.behaviour("defer-taskrun")
+@pytest.mark.pitfall("DEFER_TASKRUN hides completions")
 def test_an_eventfd_wakes_an_event_loop(pipe: Pipe) -> None:
     """The fd of a DEFER_TASKRUN ring does not wake who sleeps on it already; a registered eventfd does."""
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -289,6 +304,7 @@ def test_an_eventfd_wakes_an_event_loop(pipe: Pipe) -> None:
 TIMERS = [pytest.param(0, id="enter's timeout"), pytest.param(Feature.EXT_ARG, id="a timeout request")]
 
 
+@pytest.mark.behaviour("submit-and-wait")
 @pytest.mark.parametrize("mask_features", TIMERS)
 @pytest.mark.parametrize("setup_flags", [0, Setup.SQPOLL], ids=["", "sqpoll"])
 def test_a_wait_ends_when_its_time_has_passed(mask_features: int, setup_flags: int) -> None:
@@ -314,6 +330,7 @@ def test_a_wait_ends_when_its_time_has_passed(mask_features: int, setup_flags: i
         assert (ring.completions(), ring.in_flight) == ([], 0)
 
 
+@pytest.mark.behaviour("submit-and-wait")
 @pytest.mark.parametrize("mask_features", TIMERS)
 def test_a_wait_with_a_timeout_ends_with_what_it_waits_for(mask_features: int, pipe: Pipe) -> None:
     with Ring(4, mask_features=mask_features) as ring:
@@ -365,6 +382,7 @@ def test_what_the_owned_layer_reaped_on_its_way_counts_too(mask_features: int, t
         assert ring.completions() == [(1, 0, 0), (2, 0, 0), (3, 0, 0)]
 
 
+@pytest.mark.pitfall("a wait may end early")
 def test_a_timeout_request_of_the_caller_does_not_end_the_wait_early(pipe: Pipe) -> None:
     """A TIMEOUT that fires wakes every waiter: the ring looks again and goes on."""
     with Ring(4) as ring:
@@ -407,6 +425,7 @@ WAITS = [
 ]
 
 
+@pytest.mark.pitfall("a wait may end early")
 @pytest.mark.parametrize(("mask_features", "timeout_ns"), WAITS)
 @pytest.mark.parametrize("setup_flags", [0, Setup.SQPOLL], ids=["", "sqpoll"])
 def test_a_signal_handler_runs_and_the_wait_goes_on(
@@ -498,6 +517,7 @@ def test_the_sq_thread_submits(sqpoll: Ring) -> None:
     assert sqpoll.completions() == [(4, 0, 0), (5, 0, 0)]
 
 
+@pytest.mark.behaviour("sqpoll-sleep")
 @pytest.mark.parametrize("enter", ["submit", "submit_and_wait", "with a timeout"])
 def test_the_sq_thread_is_woken(sqpoll: Ring, enter: str) -> None:
     for user_data in range(3):
@@ -511,6 +531,7 @@ def test_the_sq_thread_is_woken(sqpoll: Ring, enter: str) -> None:
         assert sqpoll.completions() == [(user_data, 0, 0)]
 
 
+@pytest.mark.behaviour("sqwait")
 def test_the_sq_thread_empties_a_full_queue(sqpoll: Ring) -> None:
     received = []
     for user_data in range(500):
@@ -534,6 +555,7 @@ def test_the_owned_layer_waits_for_the_sq_thread(sqpoll: Ring) -> None:
 # --- a ring that starts disabled
 
 
+@pytest.mark.behaviour("single-issuer")
 def test_a_disabled_ring_belongs_to_the_thread_that_enables_it() -> None:
     found: list[object] = []
     with contextlib.ExitStack() as stack:
@@ -668,6 +690,7 @@ def test_a_ring_may_ask_for_nothing() -> None:
         assert ring.setup_flags == 0
 
 
+@pytest.mark.behaviour("sq-poll-share")
 def test_attached_rings_share_their_sq_thread() -> None:
     with Ring(4, Setup.SQPOLL) as first, Ring(4, Setup.SQPOLL, attach_to=first) as second, Ring(4, Setup.SQPOLL) as own:
         threads = []
@@ -703,6 +726,7 @@ def test_a_registered_ring_is_entered_by_its_index(monkeypatch: pytest.MonkeyPat
             os.close(null)
 
 
+@pytest.mark.pitfall("a registered index belongs to one thread")
 def test_registered_rings_are_unregistered_when_closed() -> None:
     for _ in range(40):  # a thread has 16
         with Ring(4, register_ring_fd=True) as ring:
@@ -818,6 +842,7 @@ def test_a_ring_whose_set_up_failed_is_closed_quietly() -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.pitfall("a SINGLE_ISSUER ring belongs to one thread")
 def test_another_thread_is_refused() -> None:
     with Ring(4) as ring:
         nops(ring, 1)
@@ -841,6 +866,8 @@ def test_another_thread_is_refused() -> None:
         assert all("MainThread" in text and "R_DISABLED" in text for text in refused)
 
 
+@pytest.mark.behaviour("single-issuer")
+@pytest.mark.pitfall("a SINGLE_ISSUER ring belongs to one thread")
 def test_the_kernel_refuses_another_thread_as_well() -> None:
     with Ring(4) as ring:
         needs(Setup.SINGLE_ISSUER.since, bool(ring.setup_flags & Setup.SINGLE_ISSUER))
@@ -863,6 +890,8 @@ def test_the_kernel_refuses_another_thread_as_well() -> None:
         assert take_one(ring, 1) == (0, 0)
 
 
+@pytest.mark.behaviour("across-fork")
+@pytest.mark.pitfall("a fork shares the ring")
 def test_after_a_fork_the_ring_is_the_parents(run_child: RunChild) -> None:
     out = run_child(
         """
@@ -1010,6 +1039,7 @@ def test_the_plain_way_in_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPat
         monkeypatch.undo()
 
 
+@pytest.mark.pitfall("a registered index belongs to one thread")
 def test_a_registered_index_ends_with_its_thread(run_child: RunChild) -> None:
     """The next thread may have the same ident, and another ring at the same index."""
     run_child("""

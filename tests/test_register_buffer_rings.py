@@ -21,6 +21,7 @@ BUFFER, BUF_MORE = abi.CqeFlag.BUFFER, abi.CqeFlag.BUF_MORE
 __all__ = ["pipe", "ring"]
 
 
+@pytest.mark.behaviour("buf-ring")
 def test_pbuf_ring_errors(ring: Ring) -> None:
     needs("5.19", ring)
     pool = RawBufferRing(ring, 3, 4)
@@ -50,6 +51,7 @@ def test_unregistering_a_group_ends_it(ring: Ring, pipe: Pipe) -> None:
     assert pool.addr
 
 
+@pytest.mark.behaviour("ringbuf-status")
 def test_the_head_counts_what_is_used_up(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Register.PBUF_STATUS.since, ring)
     pool = RawBufferRing(ring, 3, 4)
@@ -66,6 +68,7 @@ def test_the_head_counts_what_is_used_up(ring: Ring, pipe: Pipe) -> None:
         register.buf_ring_head(fd, 4)
 
 
+@pytest.mark.behaviour("ringbuf-status")
 def test_a_group_of_the_legacy_kind_has_no_head(ring: Ring) -> None:
     needs(abi.Register.PBUF_STATUS.since, ring)
     memory = room(64)
@@ -83,6 +86,7 @@ def give(entries: memoryview, tail: int, buffer: bytearray, bid: int) -> None:
     word.release()
 
 
+@pytest.mark.behaviour("buf-ring")
 def test_a_buffer_ring_in_the_kernels_memory(ring: Ring, pipe: Pipe) -> None:
     fd, buffer = ring.fileno(), room(32)
     # More than a page of entries.

@@ -24,6 +24,7 @@ __all__ = ["pipe", "ring"]
 # --- personalities
 
 
+@pytest.mark.behaviour("personality")
 def test_personalities_come_and_go(ring: Ring) -> None:
     fd = ring.fileno()
     first, second = register.personality(fd), register.personality(fd)
@@ -43,6 +44,7 @@ def test_personalities_come_and_go(ring: Ring) -> None:
         register.unregister_personality(fd, first)
 
 
+@pytest.mark.behaviour("personality")
 @pytest.mark.parametrize("ring", ["best", "plain"], indirect=True)
 def test_a_request_acts_as_its_personality(ring: Ring, tmp_path: Path) -> None:
     if os.geteuid() != 0:
@@ -81,6 +83,7 @@ def disabled() -> Iterator[Ring]:
         yield made
 
 
+@pytest.mark.behaviour("register-restrictions")
 def test_a_restricted_ring_refuses_the_rest(disabled: Ring, pipe: Pipe) -> None:
     ring, fd = disabled, disabled.fileno()
     register.restrictions(
@@ -117,6 +120,7 @@ def test_a_restricted_ring_refuses_the_rest(disabled: Ring, pipe: Pipe) -> None:
         register.enable_rings(fd)
 
 
+@pytest.mark.behaviour("register-restrictions")
 @pytest.mark.parametrize(("ops", "register_ops"), [([Op.NOP], []), ([], [Register.PROBE])])
 def test_what_is_not_named_is_refused(disabled: Ring, ops: list[int], register_ops: list[int]) -> None:
     register.restrictions(disabled.fileno(), ops, register_ops)
@@ -130,6 +134,7 @@ def test_what_is_not_named_is_refused(disabled: Ring, ops: list[int], register_o
         assert not register_ops
 
 
+@pytest.mark.behaviour("register-restrictions")
 def test_what_cannot_be_restricted(disabled: Ring) -> None:
     with refused(errno.EINVAL):
         register.restrictions(disabled.fileno(), [255])

@@ -23,6 +23,7 @@ __all__ = ["pipe", "ring"]
 # --- what the kernel can do
 
 
+@pytest.mark.behaviour("probe")
 def test_probe(ring: Ring) -> None:
     supported = register.probe(ring.fileno())
     assert {Op.NOP, Op.READV, Op.READ, Op.SEND, Op.OPENAT} <= supported
@@ -32,6 +33,7 @@ def test_probe(ring: Ring) -> None:
     assert take_one(ring, 1)[0] == -errno.EINVAL
 
 
+@pytest.mark.behaviour("ring-query")
 def test_query(ring: Ring) -> None:
     with needing(abi.Register.QUERY.since):
         answer = register.query()
@@ -45,6 +47,7 @@ def test_query(ring: Ring) -> None:
     assert answer.nr_query_opcodes >= 1
 
 
+@pytest.mark.behaviour("ring-query")
 def test_every_query_in_one_chain(ring: Ring) -> None:
     with needing(abi.Register.QUERY.since):
         answers = register.queries()
@@ -103,6 +106,7 @@ def test_a_thread_registers_sixteen() -> None:
     in_a_thread(work)
 
 
+@pytest.mark.behaviour("reg-reg-ring")
 def test_every_verb_goes_through_an_index(ring: Ring, pipe: Pipe) -> None:
     needs(abi.Feature.REG_REG_RING.since, bool(ring.features & abi.Feature.REG_REG_RING))
     index = register.ring_fd(ring.fileno())
@@ -122,6 +126,7 @@ def test_every_verb_goes_through_an_index(ring: Ring, pipe: Pipe) -> None:
         register.probe(index)
 
 
+@pytest.mark.behaviour("reg-reg-ring")
 def test_a_ring_lives_on_in_its_index_alone() -> None:
     def work() -> None:
         params = abi.IO_URING_PARAMS.pack()
@@ -187,6 +192,7 @@ def test_resized_rings_keep_what_is_in_them(deferring: Ring) -> None:
         syscalls.munmap(addr, nbytes)
 
 
+@pytest.mark.behaviour("resize-rings")
 def test_how_far_rings_can_be_resized(deferring: Ring) -> None:
     fd, layout = deferring.fileno(), abi.IO_URING_PARAMS
     with needing(abi.Register.RESIZE_RINGS.since):
@@ -252,6 +258,7 @@ def test_eventfd_of_what_workers_complete_only(ring: Ring, event: int, pipe: Pip
     assert signalled(event, HANG_NS)
 
 
+@pytest.mark.behaviour("eventfd-disable")
 @pytest.mark.parametrize("ring", ["best", "plain"], indirect=True)  # an SQ thread may look at the switch late
 def test_eventfd_enabled(ring: Ring, event: int) -> None:
     register.eventfd(ring.fileno(), event)

@@ -24,6 +24,7 @@ __all__ = ["pipe", "ring"]
 # --- files
 
 
+@pytest.mark.behaviour("file-register")
 def test_files_and_their_update(ring: Ring, pipe: Pipe) -> None:
     fd = ring.fileno()
     reader, writer = pipe
@@ -59,6 +60,7 @@ def test_files_and_their_update(ring: Ring, pipe: Pipe) -> None:
         register.files_update(fd, 0, [writer])
 
 
+@pytest.mark.behaviour("file-register")
 @pytest.mark.parametrize("old_kernel", [False, True])
 def test_files_sparse(ring: Ring, old_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if old_kernel:
@@ -84,6 +86,7 @@ def test_files_sparse(ring: Ring, old_kernel: bool, monkeypatch: pytest.MonkeyPa
         os.close(event)
 
 
+@pytest.mark.behaviour("rsrc_tags")
 @NO_SQ_THREAD
 def test_a_files_tag_tells_that_nothing_uses_the_file_any_more(ring: Ring, pipe: Pipe) -> None:
     fd = ring.fileno()
@@ -111,6 +114,7 @@ def test_a_files_tag_tells_that_nothing_uses_the_file_any_more(ring: Ring, pipe:
         register.files_update_tag(fd, 0, [-1], [104])
 
 
+@pytest.mark.behaviour("file-register", "open-direct-pick")
 def test_the_kernel_picks_slots_inside_the_range(ring: Ring) -> None:
     needs(abi.Register.FILE_ALLOC_RANGE.since, ring)
     fd, path = ring.fileno(), bytearray(b"/dev/null\0")
@@ -134,6 +138,7 @@ def test_the_kernel_picks_slots_inside_the_range(ring: Ring) -> None:
 # --- buffers
 
 
+@pytest.mark.behaviour("rsrc_tags")
 @NO_SQ_THREAD
 def test_a_buffers_tag_tells_that_the_memory_is_free(ring: Ring, pipe: Pipe) -> None:
     fd = ring.fileno()
@@ -211,6 +216,7 @@ class Table:
         return self.path.read_bytes() if res == 8 else res
 
 
+@pytest.mark.behaviour("regbuf-clone")
 def test_cloned_buffers(tmp_path: Path) -> None:
     source = Table(tmp_path / "out", b"buffer 0BUFFER 1")
     with source.ring, Ring(8) as ring:
@@ -229,6 +235,7 @@ def test_cloned_buffers(tmp_path: Path) -> None:
             register.clone_buffers(ring.fileno(), source.ring.fileno())
 
 
+@pytest.mark.behaviour("regbuf-clone")
 def test_some_buffers_cloned_to_other_places(tmp_path: Path) -> None:
     source = Table(tmp_path / "out", b"buffer 0BUFFER 1")
     replace = abi.CloneBuffers.DST_REPLACE
@@ -247,6 +254,7 @@ def test_some_buffers_cloned_to_other_places(tmp_path: Path) -> None:
             register.clone_buffers(fd, src_fd, 0, 1, 2, replace)
 
 
+@pytest.mark.behaviour("regbuf-clone")
 def test_buffers_cloned_from_a_registered_ring(tmp_path: Path) -> None:
     source = Table(tmp_path / "out", b"buffer 0BUFFER 1")
     with source.ring, Ring(8) as ring:
@@ -257,6 +265,7 @@ def test_buffers_cloned_from_a_registered_ring(tmp_path: Path) -> None:
         assert source.written_by(ring, 1, 1) == b"BUFFER 1"
 
 
+@pytest.mark.behaviour("rsrc_tags")
 def test_only_what_left_the_table_is_told(ring: Ring) -> None:
     needs(abi.Register.BUFFERS2.since, ring)
     memory = room(8)

@@ -43,6 +43,7 @@ def wait_until(ring: Ring, deadline_ns: int) -> int:
     )
 
 
+@pytest.mark.behaviour("wait-timeout")
 @NO_SQ_THREAD
 @pytest.mark.parametrize("clock_id", [time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME])
 def test_waits_go_by_the_clock(ring: Ring, clock_id: int) -> None:
@@ -133,6 +134,7 @@ def waits() -> Iterator[Waits]:
         yield Waits(ring)
 
 
+@pytest.mark.behaviour("reg-wait")
 def test_a_registered_wait_times_out(waits: Waits) -> None:
     short = waits.put(3, register.reg_wait(5_000_000))
     long = waits.put(0, register.reg_wait(HANG_NS))
@@ -147,6 +149,7 @@ def test_a_registered_wait_times_out(waits: Waits) -> None:
     assert waits.ring.completions() == [(1, -errno.ETIME, 0)]
 
 
+@pytest.mark.behaviour("reg-wait")
 def test_a_registered_wait_without_limit(waits: Waits) -> None:
     offset = waits.put(1, register.reg_wait())
     ending = timespec(5_000_000)
@@ -184,6 +187,7 @@ def test_the_bytes_of_a_registered_wait() -> None:
     assert register.reg_wait() == bytearray(abi.IO_URING_REG_WAIT.nbytes)
 
 
+@pytest.mark.pitfall("the last registered wait is misread")
 def test_the_last_entry_of_a_region_is_never_waited_with() -> None:
     assert [register.reg_wait_offset(index, 256) for index in range(3)] == [0, 64, 128]
     for index, nbytes in ((3, 256), (4, 256), (-1, 256), (0, 64), (0, 0)):
@@ -231,6 +235,7 @@ def pending_polls(ring: Ring, fd: int, *user_datas: int) -> None:
     ring.submit()
 
 
+@pytest.mark.behaviour("sync-cancel")
 @NO_SQ_THREAD
 def test_sync_cancel_by_user_data(ring: Ring, pipe: Pipe) -> None:
     fd = ring.fileno()
@@ -246,6 +251,7 @@ def test_sync_cancel_by_user_data(ring: Ring, pipe: Pipe) -> None:
     assert take_one(ring, 1)[0] == select.POLLIN
 
 
+@pytest.mark.behaviour("sync-cancel")
 @NO_SQ_THREAD
 def test_sync_cancel_of_all_that_match(ring: Ring, pipe: Pipe) -> None:
     fd, reader, event = ring.fileno(), pipe[0], os.eventfd(0)
@@ -263,6 +269,7 @@ def test_sync_cancel_of_all_that_match(ring: Ring, pipe: Pipe) -> None:
             register.sync_cancel(fd, target_fd=1 << 20, cancel_flags=Cancel.FD)
 
 
+@pytest.mark.behaviour("sync-cancel")
 @NO_SQ_THREAD
 def test_sync_cancel_by_operation_and_slot(ring: Ring, pipe: Pipe) -> None:
     fd, memory = ring.fileno(), room(8)
@@ -277,6 +284,7 @@ def test_sync_cancel_by_operation_and_slot(ring: Ring, pipe: Pipe) -> None:
     assert take_one(ring, 2)[0] == -errno.ECANCELED
 
 
+@pytest.mark.behaviour("sync-cancel")
 @NO_SQ_THREAD
 def test_sync_cancel_waits_for_a_worker(ring: Ring, tmp_path: Path) -> None:
     # The opening of a FIFO for reading waits in a worker, which a cancellation has to interrupt.

@@ -69,6 +69,8 @@ def ring_mappings() -> int:
     return Path("/proc/self/maps").read_text().count("[io_uring]")
 
 
+@pytest.mark.behaviour("resize-rings")
+@pytest.mark.pitfall("a resize loses what the queues were")
 def test_queues_grow_and_shrink(ring: Ring) -> None:
     prep_nop, mappings = ring.sq.prep_nop, ring_mappings()
     for sq_entries, cq_entries in ((64, None), (3, 9), (2, 2), (512, 4096), (8, 16)):
@@ -85,6 +87,8 @@ def test_queues_grow_and_shrink(ring: Ring) -> None:
         assert ring.sq.dropped == ring.cq.lost == 0
 
 
+@pytest.mark.behaviour("resize-rings")
+@pytest.mark.pitfall("a resize loses what the queues were")
 def test_what_is_queued_moves_along(ring: Ring) -> None:
     """At every place of the array, and across its end."""
     user_data = 0
@@ -105,6 +109,8 @@ def test_what_is_queued_moves_along(ring: Ring) -> None:
         assert take(ring, len(queued)) == queued
 
 
+@pytest.mark.behaviour("resize-rings")
+@pytest.mark.pitfall("a resize loses what the queues were")
 def test_completions_move_along(ring: Ring) -> None:
     large = ring.setup_flags & (Setup.CQE32 | Setup.CQE_MIXED)
     for turn in range(20):
@@ -119,6 +125,7 @@ def test_completions_move_along(ring: Ring) -> None:
         assert ring.completions() == [(user_data, 0, 0) for user_data in range(turn, turn + 5)]
 
 
+@pytest.mark.behaviour("resize-rings")
 def test_requests_in_flight_go_on(ring: Ring, pipe: Pipe) -> None:
     for sq_entries in (64, 8):
         for user_data in range(1, 6):
@@ -155,6 +162,7 @@ def test_32_byte_cqes_after_a_resize() -> None:
             assert ring.cq.drain32() == [(1, 0, int(abi.CqeFlag.F_32), turn, 7), (2, 0, 0, 0, 0)]
 
 
+@pytest.mark.behaviour("resize-rings")
 def test_what_does_not_fit_changes_nothing() -> None:
     with resizable() as ring:
         nops(ring, 1, 2, 3, 4)
@@ -211,6 +219,7 @@ def test_clamp_goes_for_a_resize_too() -> None:
         assert take_one(ring, 1) == (0, 0)
 
 
+@pytest.mark.pitfall("a resize loses what the queues were")
 @pytest.mark.parametrize(("wanted_flags", "name"), [(0, "DEFER_TASKRUN"), (NEEDED & ~Setup.NO_SQARRAY, "NO_SQARRAY")])
 def test_rings_that_cannot_be_resized_say_so(wanted_flags: int, name: str) -> None:
     with Ring(8, wanted_flags=int(wanted_flags)) as ring:
@@ -234,6 +243,7 @@ def test_not_inside_a_chain_and_not_when_closed() -> None:
 # --- when memory cannot be had
 
 
+@pytest.mark.behaviour("resize-mmap-fail")
 def test_without_room_for_the_mappings_nothing_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     with resizable() as ring:
         nops(ring, 1, 2)

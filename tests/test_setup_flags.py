@@ -48,6 +48,7 @@ def ring_mappings() -> int:
 # --- flags that go with any ring
 
 
+@pytest.mark.behaviour("cq-size")
 def test_clamp_takes_the_largest_queues() -> None:
     with granted(Setup.CLAMP, entries=1 << 20, cq_entries=1 << 20) as ring:
         assert (ring.entries, ring.cq.entries) == (abi.MAX_ENTRIES, abi.MAX_CQ_ENTRIES)
@@ -55,6 +56,7 @@ def test_clamp_takes_the_largest_queues() -> None:
         assert take_one(ring, 1) == (0, 0)
 
 
+@pytest.mark.behaviour("cq-size")
 @pytest.mark.parametrize(("entries", "cq_entries", "expected"), [(1, 1, (1, 1)), (5, 9, (8, 16)), (8, 8, (8, 8))])
 def test_queues_are_rounded_up(entries: int, cq_entries: int, expected: tuple[int, int]) -> None:
     with Ring(entries, cq_entries=cq_entries) as ring:
@@ -62,6 +64,7 @@ def test_queues_are_rounded_up(entries: int, cq_entries: int, expected: tuple[in
         assert (ring.entries, ring.cq.entries) == expected
 
 
+@pytest.mark.pitfall("DEFER_TASKRUN hides completions")
 @pytest.mark.parametrize("setup_flags", [Setup.DEFER_TASKRUN | Setup.SINGLE_ISSUER, Setup.COOP_TASKRUN])
 def test_taskrun_flag_tells_of_work_that_an_enter_posts(setup_flags: Setup, pipe: Pipe) -> None:
     with granted(setup_flags | Setup.TASKRUN_FLAG, wanted_flags=0) as ring:
@@ -105,6 +108,7 @@ def sq_threads(*rings: Ring) -> list[int]:
     return found
 
 
+@pytest.mark.behaviour("sq-poll-share")
 def test_attached_rings_share_a_thread_and_work() -> None:
     with (
         granted(Setup.SQPOLL) as first,
@@ -131,6 +135,7 @@ def test_workers_are_shared_without_an_sq_thread_too() -> None:
 # --- memory of our own
 
 
+@pytest.mark.behaviour("init-mem")
 @pytest.mark.parametrize("setup_flags", [Setup(0), Setup.SQE128, Setup.CQE32, Setup.SQPOLL], ids=name_of)
 @pytest.mark.parametrize("wanted_flags", [negotiation.WANTED_FLAGS, 0], ids=["best", "plain"])
 @pytest.mark.parametrize("entries", [1, 8, 300])
@@ -245,6 +250,7 @@ def test_memory_that_cannot_be_had_leaves_nothing_behind(monkeypatch: pytest.Mon
 # --- a ring without an fd
 
 
+@pytest.mark.behaviour("reg-fd-only")
 def test_a_ring_without_an_fd_works_and_ends() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     granted(WITHOUT_FD).close()
@@ -258,6 +264,7 @@ def test_a_ring_without_an_fd_works_and_ends() -> None:
         ring.submit()
 
 
+@pytest.mark.behaviour("reg-fd-only")
 def test_what_is_registered_goes_through_the_index(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with granted(WITHOUT_FD) as ring:
@@ -316,6 +323,7 @@ def test_a_ring_without_an_fd_is_closed_in_flight(pipe: Pipe) -> None:
     assert ring._number not in closing._kept
 
 
+@pytest.mark.pitfall("a registered index belongs to one thread")
 def test_an_index_is_of_one_thread(run_child: RunChild) -> None:
     """It must never be looked up in another: there the same number is another ring."""
     granted(WITHOUT_FD).close()
@@ -459,6 +467,7 @@ def prep_nop128(ring: Ring, user_data: int, sqe_flags: int = 0) -> None:
     ring.sq.prep_nop128(user_data=user_data, sqe_flags=sqe_flags)
 
 
+@pytest.mark.behaviour("sqe-mixed-nop")
 def test_mixed_sqes_at_every_place_of_the_array() -> None:
     with granted(Setup.SQE_MIXED) as ring:
         user_data = 0

@@ -55,6 +55,7 @@ READABLE = (1, select.POLLIN, 0)
 # --- a minimum wait
 
 
+@pytest.mark.behaviour("min-timeout")
 def test_with_a_minimum_wait_what_is_there_is_enough(ring: Ring) -> None:
     needs(Feature.MIN_TIMEOUT.since, bool(ring.features & Feature.MIN_TIMEOUT))
     for timeout_ns in (HANG_NS, None):
@@ -63,6 +64,7 @@ def test_with_a_minimum_wait_what_is_there_is_enough(ring: Ring) -> None:
         assert ring.completions() == [(1, 0, 0), (2, 0, 0)]
 
 
+@pytest.mark.behaviour("min-timeout")
 def test_after_a_minimum_wait_the_first_completion_is_enough(ring: Ring, pipe: Pipe) -> None:
     needs(Feature.MIN_TIMEOUT.since, bool(ring.features & Feature.MIN_TIMEOUT))
     poll_pipe(ring, pipe)
@@ -75,6 +77,7 @@ def test_after_a_minimum_wait_the_first_completion_is_enough(ring: Ring, pipe: P
         writer.join()
 
 
+@pytest.mark.behaviour("min-timeout")
 def test_a_minimum_wait_ends_with_as_many_as_were_asked_for(ring: Ring, pipe: Pipe) -> None:
     needs(Feature.MIN_TIMEOUT.since, bool(ring.features & Feature.MIN_TIMEOUT))
     nops(ring, 1, 2, 3)
@@ -92,6 +95,7 @@ def test_a_minimum_wait_ends_with_as_many_as_were_asked_for(ring: Ring, pipe: Pi
         writer.join()
 
 
+@pytest.mark.behaviour("min-timeout")
 def test_a_minimum_wait_without_any_event_ends_with_the_timeout(ring: Ring, pipe: Pipe) -> None:
     needs(Feature.MIN_TIMEOUT.since, bool(ring.features & Feature.MIN_TIMEOUT))
     poll_pipe(ring, pipe)
@@ -123,6 +127,7 @@ def test_a_minimum_wait_fits_32_bits_of_microseconds(min_wait_ns: int) -> None:
 # --- an absolute end
 
 
+@pytest.mark.behaviour("wait-timeout")
 def test_a_wait_ends_at_a_time(ring: Ring, pipe: Pipe) -> None:
     needs(Enter.ABS_TIMER.since, bool(ring.features & Feature.MIN_TIMEOUT))
     poll_pipe(ring, pipe)
@@ -273,6 +278,7 @@ def test_a_wait_need_not_count_as_io_wait(pipe: Pipe, register_ring_fd: bool) ->
 # --- registered waits
 
 
+@pytest.mark.behaviour("reg-wait")
 def test_a_registered_wait_is_read_from_the_region() -> None:
     with registered() as ring:
         assert ring._timeout.enter_flags == Enter.EXT_ARG | Enter.EXT_ARG_REG
