@@ -623,6 +623,8 @@ def kernel_of(release: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 def test_set_up_steps_down(release: str, flags: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ring(2) as ring:
+        needs(release, ring.setup_flags & flags == flags)
     tried = kernel_of(release, monkeypatch)
     with Ring(4) as ring:
         assert ring.setup_flags == flags
@@ -676,7 +678,7 @@ def test_memory_that_comes_back_late_is_waited_for(failures: int, monkeypatch: p
 
     monkeypatch.setattr(syscalls, "setup", setup)
     if failures == 3:
-        with Ring(4) as ring:
+        with Ring(4, wanted_flags=0) as ring:
             assert not ring.closed
         assert tries == 4
     else:
@@ -690,6 +692,20 @@ def test_a_ring_may_ask_for_nothing() -> None:
         assert ring.setup_flags == 0
 
 
+def sq_thread_of(ring: Ring) -> int:
+    """Its process id, from the kernel's own description of the ring; that is -1 on old ones while the thread is at work."""
+    found = -1
+
+    def is_told() -> bool:
+        nonlocal found
+        info = Path(f"/proc/self/fdinfo/{ring.fileno()}").read_text()
+        found = int(next(line for line in info.splitlines() if line.startswith("SqThread:")).split()[1])
+        return found > 0
+
+    wait_until(is_told)
+    return found
+
+
 @pytest.mark.behaviour("sq-poll-share")
 def test_attached_rings_share_their_sq_thread() -> None:
     with Ring(4, Setup.SQPOLL) as first, Ring(4, Setup.SQPOLL, attach_to=first) as second, Ring(4, Setup.SQPOLL) as own:
@@ -697,8 +713,7 @@ def test_attached_rings_share_their_sq_thread() -> None:
         for ring in (first, second, own):
             nops(ring, 1)
             assert take_one(ring, 1) == (0, 0)
-            info = Path(f"/proc/self/fdinfo/{ring.fileno()}").read_text()
-            threads.append(next(line for line in info.splitlines() if line.startswith("SqThread:")))
+            threads.append(sq_thread_of(ring))
         assert threads[0] == threads[1] != threads[2]
 
 
@@ -1042,6 +1057,8 @@ def test_the_plain_way_in_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPat
 @pytest.mark.pitfall("a registered index belongs to one thread")
 def test_a_registered_index_ends_with_its_thread(run_child: RunChild) -> None:
     """The next thread may have the same ident, and another ring at the same index."""
+    with Ring(2) as ring:
+        needs(abi.Register.RING_FDS.since, ring)
     run_child("""
         import threading
         from rawuring import Ring, WrongThreadError
