@@ -70,6 +70,7 @@ class Tree:
                         self.entries[path] = self.entries[merged(member.linkname)]
                     elif (content := tar.extractfile(member)) is not None:
                         self.file(path, content.read(), member.mode)
+            process.stdout.read()  # the padding: who writes it must not find the pipe closed
         if process.returncode != 0:
             raise OSError(f"dpkg-deb cannot read {deb.name}")
 
