@@ -164,7 +164,7 @@ def test_dropped_data_is_kept_until_it_is_sent(run_child: RunChild, send: str, k
             ours.close()
             theirs.shutdown(socket.SHUT_WR)
             thread.join()
-            assert sent >= 4096 and received == b"d" * sent, (sent, len(received))
+            assert sent > 0 and received == b"d" * sent, (sent, len(received))
             assert_untouched(memory)
         """,
     )

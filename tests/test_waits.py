@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from emulation import PATIENCE
 from support import HANG_NS, Cqe, Pipe, needs, pipe, take, take_one
 from test_raw_ring import Alarm, granted, nops, wait_until
 
@@ -111,7 +112,7 @@ def test_signals_do_not_stretch_a_minimum_wait(ring: Ring) -> None:
     needs(Feature.MIN_TIMEOUT.since, bool(ring.features & Feature.MIN_TIMEOUT))
     nops(ring, 1)
     with Alarm(lambda count: None) as alarm:
-        ring.submit_and_wait(4, HANG_NS, min_wait_ns=100 * MS)
+        ring.submit_and_wait(4, HANG_NS, min_wait_ns=100 * MS * PATIENCE)
         assert alarm.count >= 1
     assert ring.completions() == [(1, 0, 0)]
 
