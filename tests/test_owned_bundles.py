@@ -76,7 +76,7 @@ class Receiver:
     def end(self) -> None:
         if not self.stream.done:
             self.stream.cancel()
-        assert self.stream.wait_cqe(HANG_NS)[0] in (-errno.ECANCELED, -errno.ENOBUFS)
+            assert self.stream.wait_cqe(HANG_NS)[0] in (-errno.ECANCELED, -errno.ENOBUFS)
         del self.stream
 
 
