@@ -275,17 +275,17 @@ def test_registered_memory_counts_against_the_limit(run_child: RunChild) -> None
         import ctypes, errno, mmap, os, resource
         from rawuring import Ring, register
 
-        limit = 2 << 20
+        limit = 8 << 20
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
         if os.geteuid() == 0:
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-        memory = mmap.mmap(-1, 4 * limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(-1, 2 * limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         addr = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         with Ring(2) as ring:
             try:
-                register.buffers(ring.fileno(), [(addr, 4 * limit)])
+                register.buffers(ring.fileno(), [(addr, 2 * limit)])
             except OSError as error:
                 assert error.errno == errno.ENOMEM, error
             else:

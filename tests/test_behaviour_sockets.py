@@ -404,7 +404,7 @@ def test_a_multishot_receive_and_a_full_completion_queue(wanted_flags: int, pair
     with Ring(2, cq_entries=2, wanted_flags=wanted_flags) as ring:
         needs(RecvSend.RECV_MULTISHOT.since, ring)
         pool = RawBufferRing(ring, 1, 16)
-        ring.sq.prep_recv_multishot(one.fileno(), 0, 8, 0, buf_group=1, user_data=1)
+        ring.sq.prep_recv_multishot(one.fileno(), 0, 0, 0, buf_group=1, user_data=1)
         ring.submit()
         sent = bytes(range(80))
         for at in range(0, 80, 8):
@@ -420,7 +420,7 @@ def test_a_multishot_receive_and_a_full_completion_queue(wanted_flags: int, pair
                 received += content
                 pool.give(bid)
                 if not cqe_flags & MORE:
-                    ring.sq.prep_recv_multishot(one.fileno(), 0, 8, 0, buf_group=1, user_data=1)
+                    ring.sq.prep_recv_multishot(one.fileno(), 0, 0, 0, buf_group=1, user_data=1)
         assert received == sent
 
 
