@@ -188,7 +188,7 @@ def in_threads(function: Callable[[T], R], arguments: Iterable[T], nthreads: int
 
 def rounds(port: int, nconnections: int, nmessages: int, nbytes: int, *, nthreads: int = 2) -> None:
     """Each connection sends a message when it has its last one back. A thread cares for several connections."""
-    nmessages = fewer(nmessages)
+    nmessages = fewer(nmessages, by=100)
 
     def one_thread(keys: Sequence[int]) -> None:
         with connections(port, len(keys)) as socks:
