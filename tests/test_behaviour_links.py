@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import select
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ Op, SqeFlag = abi.Op, abi.SqeFlag
 LINK, HARD, DRAIN = int(SqeFlag.IO_LINK), int(SqeFlag.IO_HARDLINK), int(SqeFlag.IO_DRAIN)
 SILENT = int(SqeFlag.CQE_SKIP_SUCCESS)
 HOUR_NS = 3600 * 10**9
-NO_FD = 1 << 20
+NOBODY = 1 << 40
 
 __all__ = ["path", "pipe", "ring"]
 
@@ -30,8 +29,8 @@ def nothing_more(ring: Ring) -> None:
 
 
 def fail(ring: Ring, user_data: int, sqe_flags: int = 0) -> None:
-    """Queue what fails when it runs, with EBADF."""
-    ring.sq.prep_poll_add(NO_FD, select.POLLIN, user_data=user_data, sqe_flags=sqe_flags)
+    """Queue what fails when it runs, and not before, with ENOENT."""
+    ring.sq.prep_poll_remove(NOBODY, user_data=user_data, sqe_flags=sqe_flags)
 
 
 # --- chains
@@ -48,7 +47,7 @@ def test_a_soft_chain_breaks_and_a_hard_one_does_not(ring: Ring, broken: int) ->
             else:
                 ring.sq.prep_nop(user_data=place, sqe_flags=sqe_flags)
         expected = {place: 0 if place < broken else rest for place in range(3)}
-        assert results(ring, 3) == {**expected, broken: -errno.EBADF}
+        assert results(ring, 3) == {**expected, broken: -errno.ENOENT}
 
 
 @pytest.mark.behaviour("link")
@@ -59,7 +58,7 @@ def test_each_chain_of_a_batch_breaks_alone(ring: Ring) -> None:
     ring.sq.prep_nop(user_data=4, sqe_flags=LINK)
     ring.sq.prep_nop(user_data=5)
     ring.sq.prep_nop(user_data=6)
-    expected = {1: -errno.EBADF, 2: -errno.ECANCELED, 3: 0, 4: 0, 5: 0, 6: 0}
+    expected = {1: -errno.ENOENT, 2: -errno.ECANCELED, 3: 0, 4: 0, 5: 0, 6: 0}
     assert results(ring, 6) == expected
 
 
@@ -161,7 +160,7 @@ def test_a_broken_chain_lets_what_drains_go_on(ring: Ring) -> None:
     ring.sq.prep_nop(user_data=3)
     ring.sq.prep_nop(user_data=4, sqe_flags=DRAIN)
     found = take(ring, 4)
-    assert sorted(found[:3]) == [(1, -errno.EBADF, 0), (2, -errno.ECANCELED, 0), (3, -errno.ECANCELED, 0)]
+    assert sorted(found[:3]) == [(1, -errno.ENOENT, 0), (2, -errno.ECANCELED, 0), (3, -errno.ECANCELED, 0)]
     assert found[3] == (4, 0, 0)
 
 
@@ -180,7 +179,7 @@ def test_which_completions_of_a_chain_are_silent(ring: Ring, links: int) -> None
                 breaks = bad is not None and place > bad and links == LINK
                 if place == bad:
                     fail(ring, place, sqe_flags)
-                    expected[place] = -errno.EBADF
+                    expected[place] = -errno.ENOENT
                 else:
                     ring.sq.prep_nop(user_data=place, sqe_flags=sqe_flags)
                     # Of what a failure cancels the failed one alone decides: silent itself, it speaks for all.
@@ -238,7 +237,7 @@ def test_a_link_timeout_of_what_fails_at_once(ring: Ring) -> None:
     hour = timespec(HOUR_NS)
     fail(ring, 1, LINK)
     ring.sq.prep_link_timeout(address(hour), 0, user_data=2)
-    assert results(ring, 2) == {1: -errno.EBADF, 2: -errno.ECANCELED}
+    assert results(ring, 2) == {1: -errno.ENOENT, 2: -errno.ECANCELED}
 
 
 @pytest.mark.behaviour("link-timeout")
