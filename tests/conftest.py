@@ -67,7 +67,8 @@ def run_child(tmp_path: Path) -> RunChild:
     ) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "child.py"
         script.write_text(textwrap.dedent(code), encoding="utf-8")
-        command = [sys.executable, "-X", "dev", "-W", "error", str(script), *arguments]
+        fork = "ignore:This process:DeprecationWarning"  # as in pyproject.toml
+        command = [sys.executable, "-X", "dev", "-W", "error", "-W", fork, str(script), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         problem = None
         with subprocess.Popen(
