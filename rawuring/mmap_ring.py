@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap as _mmap
-from pathlib import Path
 from typing import Final
 
 from . import abi, syscalls
@@ -147,9 +146,10 @@ def _whole_pages(nbytes: int) -> int:
 
 
 def _huge_page_nbytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("Hugepagesize:"):
-            return int(line.split()[1]) * 1024
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("Hugepagesize:"):
+                return int(line.split()[1]) * 1024
     raise os_error(errno.ENOMEM, "this kernel has no huge pages")
 
 
