@@ -15,9 +15,8 @@ from rawuring.abi.structs import *
 
 _ARGUMENTS = (
     "ZCRX_AREA_SHIFT", "BpfCommand", "BpfFilter", "CloneBuffers", "IoWq", "MemRegion",
-    "MemRegionType", "NapiOp", "NapiTracking", "PbufRing", "Probe", "Query", "RegWait",
-    "Restriction", "Rsrc", "ZcrxArea", "ZcrxCtrl", "ZcrxEvent", "ZcrxEventDesc", "ZcrxFeature",
-    "ZcrxReg",
+    "MemRegionType", "NapiOp", "NapiTracking", "Probe", "Query", "Restriction", "Rsrc", "ZcrxArea",
+    "ZcrxCtrl", "ZcrxEvent", "ZcrxEventDesc", "ZcrxFeature", "ZcrxReg",
 )
 
 __all__ = [*constants.__all__, *structs.__all__, *_ARGUMENTS]

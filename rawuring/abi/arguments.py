@@ -2,8 +2,9 @@
 
 May import `constants` and the standard library only. Never touches memory or the kernel.
 
-Apart from `constants` because a program that only moves data needs none of them: the
-package loads this module when one of its names is first asked for.
+Apart from `constants`, where those for provided buffers and registered waits are, because a
+program that only moves data needs none of them: the package loads this module when one of its
+names is first asked for.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from rawuring.abi.constants import Flag, Value
 
 __all__ = [
     "ZCRX_AREA_SHIFT", "BpfCommand", "BpfFilter", "CloneBuffers", "IoWq", "MemRegion",
-    "MemRegionType", "NapiOp", "NapiTracking", "PbufRing", "Probe", "Query", "RegWait",
-    "Restriction", "Rsrc", "ZcrxArea", "ZcrxCtrl", "ZcrxEvent", "ZcrxEventDesc", "ZcrxFeature",
-    "ZcrxReg",
+    "MemRegionType", "NapiOp", "NapiTracking", "Probe", "Query", "Restriction", "Rsrc", "ZcrxArea",
+    "ZcrxCtrl", "ZcrxEvent", "ZcrxEventDesc", "ZcrxFeature", "ZcrxReg",
 ]
 
 
@@ -39,13 +39,6 @@ class Rsrc(Flag, prefix="IORING_RSRC_"):
     """`io_uring_rsrc_register.flags` of FILES2 and BUFFERS2."""
 
     REGISTER_SPARSE = 1 << 0, "5.19", "io_uring_register(2)"
-
-
-class PbufRing(Flag, prefix="IOU_PBUF_RING_"):
-    """`io_uring_buf_reg.flags`."""
-
-    MMAP = 1 << 0, "6.4", "io_uring_register_buf_ring(3)"
-    INC = 1 << 1, "6.12", "io_uring_register_buf_ring(3)"
 
 
 class MemRegionType(Flag, prefix="IORING_MEM_REGION_"):
@@ -156,9 +149,3 @@ class BpfFilter(Flag, prefix="IO_URING_BPF_FILTER_"):
 
     DENY_REST = 1 << 0, "7.0", "io_uring_register_bpf_filter(3)"
     SZ_STRICT = 1 << 1, "7.0", "io_uring_register_bpf_filter(3)"
-
-
-class RegWait(Flag, prefix="IORING_REG_WAIT_"):
-    """`io_uring_reg_wait.flags`."""
-
-    TS = 1 << 0, "6.13", "io_uring_register(2)"

@@ -31,8 +31,8 @@ __all__ = [
     "SETUP_REQUIRES", "SIGSET_NBYTES", "TIMESTAMP_HW_SHIFT", "TIMESTAMP_TYPE_SHIFT",
     "UDATA_TIMEOUT", "Accept", "BlockOp", "Cancel", "CqRingFlag", "CqeFlag", "Enter", "Feature",
     "FixedFd", "Flag", "Fsync", "Futex2", "MmapOffset", "MsgRing", "MsgRingCommand", "Nop", "Op",
-    "Poll", "RecvSend", "Register", "RwAttr", "Setup", "SocketOp", "Splice", "SqRingFlag",
-    "SqeFlag", "Timeout", "TimestampCqeFlag", "UringCmd", "Value",
+    "PbufRing", "Poll", "RecvSend", "RegWait", "Register", "RwAttr", "Setup", "SocketOp", "Splice",
+    "SqRingFlag", "SqeFlag", "Timeout", "TimestampCqeFlag", "UringCmd", "Value",
 ]
 
 
@@ -466,6 +466,12 @@ class Enter(Flag, prefix="IORING_ENTER_"):
     NO_IOWAIT = 1 << 7, "6.15", "io_uring_set_iowait(3)"
 
 
+class RegWait(Flag, prefix="IORING_REG_WAIT_"):
+    """`io_uring_reg_wait.flags`."""
+
+    TS = 1 << 0, "6.13", "io_uring_register(2)"
+
+
 # -- io_uring_register.
 
 
@@ -519,6 +525,13 @@ class Register(Value, prefix="IORING_REGISTER_"):
 
 # Added to a Register opcode: the fd argument is the index of a registered ring (6.3).
 REGISTER_USE_REGISTERED_RING: Final = 1 << 31
+
+
+class PbufRing(Flag, prefix="IOU_PBUF_RING_"):
+    """`io_uring_buf_reg.flags`."""
+
+    MMAP = 1 << 0, "6.4", "io_uring_register_buf_ring(3)"
+    INC = 1 << 1, "6.12", "io_uring_register_buf_ring(3)"
 
 
 # -- Limits of the kernel.
