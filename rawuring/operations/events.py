@@ -25,7 +25,7 @@ _PRIVATE = int(abi.Futex2.PRIVATE)
 _FUTEX_NBYTES = 4
 
 
-class EventsOperation(MemoryOperation[list[system.EpollEvent]]):
+class EventsOperation(MemoryOperation["list[system.EpollEvent]"]):
     """An epoll_wait in flight. Result: a list of `EpollEvent`."""
 
     __slots__ = ()

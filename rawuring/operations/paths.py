@@ -20,7 +20,7 @@ _STATX = system.STATX_BASIC_STATS | system.STATX_BTIME | system.STATX_MNT_ID
 _XATTR_NBYTES = 65536  # no attribute is larger (XATTR_SIZE_MAX of linux/limits.h)
 
 
-class StatOperation(MemoryOperation[system.StatResult]):
+class StatOperation(MemoryOperation["system.StatResult"]):
     """A statx in flight. Result: a `StatResult`."""
 
     __slots__ = ()

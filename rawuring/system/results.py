@@ -1,83 +1,20 @@
-"""What Python's own modules lack of the system around io_uring: constants by their C names, and results as values.
+"""The results of STATX and EPOLL_WAIT as values.
 
-May import abi. Never makes a system call.
-
-`os`, `socket`, `select`, `mmap` and `signal` have most of what operations take. Here is the rest,
-the same on every architecture. Later Pythons have some of it as well.
+May import abi. Never makes a system call. `system` loads it when one of its names is first asked for.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from . import abi
+from .. import abi
+from . import STATX_BTIME, STATX_DIO_READ_ALIGN, STATX_DIOALIGN, STATX_MNT_ID, STATX_MNT_ID_UNIQUE, STATX_SUBVOL
+from . import STATX_WRITE_ATOMIC
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-# linux/fcntl.h: how a path is looked up
-AT_SYMLINK_NOFOLLOW: Final = 0x100
-AT_REMOVEDIR: Final = 0x200
-AT_SYMLINK_FOLLOW: Final = 0x400
-AT_NO_AUTOMOUNT: Final = 0x800
-AT_EMPTY_PATH: Final = 0x1000
-AT_STATX_FORCE_SYNC: Final = 0x2000
-AT_STATX_DONT_SYNC: Final = 0x4000
-
-# linux/openat2.h: `resolve` of openat2(2)
-RESOLVE_NO_XDEV: Final = 0x01
-RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_NO_SYMLINKS: Final = 0x04
-RESOLVE_BENEATH: Final = 0x08
-RESOLVE_IN_ROOT: Final = 0x10
-RESOLVE_CACHED: Final = 0x20
-
-# linux/fs.h: renameat2(2)
-RENAME_NOREPLACE: Final = 1
-RENAME_EXCHANGE: Final = 2
-RENAME_WHITEOUT: Final = 4
-
-# linux/stat.h: `mask` of statx(2), and which fields it filled
-STATX_TYPE: Final = 0x1
-STATX_MODE: Final = 0x2
-STATX_NLINK: Final = 0x4
-STATX_UID: Final = 0x8
-STATX_GID: Final = 0x10
-STATX_ATIME: Final = 0x20
-STATX_MTIME: Final = 0x40
-STATX_CTIME: Final = 0x80
-STATX_INO: Final = 0x100
-STATX_SIZE: Final = 0x200
-STATX_BLOCKS: Final = 0x400
-STATX_BASIC_STATS: Final = 0x7FF
-STATX_BTIME: Final = 0x800
-STATX_MNT_ID: Final = 0x1000
-STATX_DIOALIGN: Final = 0x2000
-STATX_MNT_ID_UNIQUE: Final = 0x4000
-STATX_SUBVOL: Final = 0x8000
-STATX_WRITE_ATOMIC: Final = 0x1_0000
-STATX_DIO_READ_ALIGN: Final = 0x2_0000
-
-# linux/falloc.h: `mode` of fallocate(2)
-FALLOC_FL_KEEP_SIZE: Final = 1
-FALLOC_FL_PUNCH_HOLE: Final = 2
-FALLOC_FL_COLLAPSE_RANGE: Final = 8
-FALLOC_FL_ZERO_RANGE: Final = 16
-FALLOC_FL_INSERT_RANGE: Final = 32
-FALLOC_FL_UNSHARE_RANGE: Final = 64
-FALLOC_FL_WRITE_ZEROES: Final = 128
-
-# linux/fs.h: sync_file_range(2)
-SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
-SYNC_FILE_RANGE_WRITE: Final = 2
-SYNC_FILE_RANGE_WAIT_AFTER: Final = 4
-
-# linux/eventpoll.h: epoll_ctl(2)
-EPOLL_CTL_ADD: Final = 1
-EPOLL_CTL_DEL: Final = 2
-EPOLL_CTL_MOD: Final = 3
 
 
 def _seconds(time_ns: int) -> float:
