@@ -93,7 +93,7 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
 from . import syscalls
 from .errors import RawuringError, os_error
@@ -238,7 +238,7 @@ def _refuse() -> NoReturn:
     raise ValueError("operation forbidden on a released word")
 
 
-class _Functions(NamedTuple):
+class _Functions:
     """What a foreign back-end consists of: functions that ctypes calls.
 
     They have no argtypes: an address comes from byref, and a Python int is passed as a C int,
@@ -246,11 +246,21 @@ class _Functions(NamedTuple):
     GIL, which costs more than they do.
     """
 
-    load4: Callable[..., Any]
-    store4: Callable[..., Any]
-    load2: Callable[..., Any]
-    store2: Callable[..., Any]
-    fence: Callable[..., Any]
+    __slots__ = ("load4", "store4", "load2", "store2", "fence")
+
+    def __init__(
+        self,
+        load4: Callable[..., Any],
+        store4: Callable[..., Any],
+        load2: Callable[..., Any],
+        store2: Callable[..., Any],
+        fence: Callable[..., Any],
+    ) -> None:
+        self.load4 = load4
+        self.store4 = store4
+        self.load2 = load2
+        self.store2 = store2
+        self.fence = fence
 
 
 def _prototyped(pointers: Iterable[int | tuple[str, ctypes.PyDLL]]) -> _Functions:
@@ -265,61 +275,52 @@ def _libatomic() -> _Functions:
     return _prototyped((name, library) for name in names)
 
 
-class _Code(NamedTuple):
-    """The machine code of _Functions. It ignores the memory order and does what the strictest needs."""
-
-    load4: str
-    store4: str
-    load2: str
-    store2: str
-    fence: str
-
-
-# In the order of the bytes in memory. No entry for big-endian ppc64: it has two calling
-# conventions, and libatomic.
+# The machine code of _Functions, in the order of the bytes in memory. It ignores the memory order
+# and does what the strictest needs. No entry for big-endian ppc64: it has two calling conventions,
+# and libatomic.
 _MACHINE_CODE: Final = {
-    "x86_64": _Code(
-        load4="8b07 c3",  # mov eax, [rdi]; ret
-        store4="8937 c3",  # mov [rdi], esi; ret
-        load2="0fb707 c3",  # movzx eax, word [rdi]; ret
-        store2="668937 c3",  # mov [rdi], si; ret
-        fence="f0830c2400 c3",  # lock or dword [rsp], 0; ret
-    ),
-    "s390x": _Code(
-        load4="e32020000016 07fe",  # llgf %r2, 0(%r2); br %r14
-        store4="50302000 07fe",  # st %r3, 0(%r2); br %r14
-        load2="e32020000091 07fe",  # llgh %r2, 0(%r2); br %r14
-        store2="40302000 07fe",  # sth %r3, 0(%r2); br %r14
-        fence="07f0 07fe",  # bcr 15, 0; br %r14
-    ),
-    "aarch64": _Code(
-        load4="00fcdf88 c0035fd6",  # ldar w0, [x0]; ret
-        store4="01fc9f88 c0035fd6",  # stlr w1, [x0]; ret
-        load2="00fcdf48 c0035fd6",  # ldarh w0, [x0]; ret
-        store2="01fc9f48 c0035fd6",  # stlrh w1, [x0]; ret
-        fence="bf3b03d5 c0035fd6",  # dmb ish; ret
-    ),
-    "ppc64le": _Code(
-        load4="00006380 ac04207c 2000804e",  # lwz 3, 0(3); lwsync; blr
-        store4="ac04207c 00008390 2000804e",  # lwsync; stw 4, 0(3); blr
-        load2="000063a0 ac04207c 2000804e",  # lhz 3, 0(3); lwsync; blr
-        store2="ac04207c 000083b0 2000804e",  # lwsync; sth 4, 0(3); blr
-        fence="ac04007c 2000804e",  # sync; blr
-    ),
-    "riscv64": _Code(
-        load4="03250500 0f003002 67800000",  # lw a0, 0(a0); fence r, rw; ret
-        store4="0f001003 2320b500 67800000",  # fence rw, w; sw a1, 0(a0); ret
-        load2="03550500 0f003002 67800000",  # lhu a0, 0(a0); fence r, rw; ret
-        store2="0f001003 2310b500 67800000",  # fence rw, w; sh a1, 0(a0); ret
-        fence="0f003003 67800000",  # fence rw, rw; ret
-    ),
-    "loongarch64": _Code(
-        load4="84008028 00007238 2000004c",  # ld.w $a0, $a0, 0; dbar 0; ret
-        store4="00007238 85008029 2000004c",  # dbar 0; st.w $a1, $a0, 0; ret
-        load2="8400402a 00007238 2000004c",  # ld.hu $a0, $a0, 0; dbar 0; ret
-        store2="00007238 85004029 2000004c",  # dbar 0; st.h $a1, $a0, 0; ret
-        fence="00007238 2000004c",  # dbar 0; ret
-    ),
+    "x86_64": {
+        "load4": "8b07 c3",  # mov eax, [rdi]; ret
+        "store4": "8937 c3",  # mov [rdi], esi; ret
+        "load2": "0fb707 c3",  # movzx eax, word [rdi]; ret
+        "store2": "668937 c3",  # mov [rdi], si; ret
+        "fence": "f0830c2400 c3",  # lock or dword [rsp], 0; ret
+    },
+    "s390x": {
+        "load4": "e32020000016 07fe",  # llgf %r2, 0(%r2); br %r14
+        "store4": "50302000 07fe",  # st %r3, 0(%r2); br %r14
+        "load2": "e32020000091 07fe",  # llgh %r2, 0(%r2); br %r14
+        "store2": "40302000 07fe",  # sth %r3, 0(%r2); br %r14
+        "fence": "07f0 07fe",  # bcr 15, 0; br %r14
+    },
+    "aarch64": {
+        "load4": "00fcdf88 c0035fd6",  # ldar w0, [x0]; ret
+        "store4": "01fc9f88 c0035fd6",  # stlr w1, [x0]; ret
+        "load2": "00fcdf48 c0035fd6",  # ldarh w0, [x0]; ret
+        "store2": "01fc9f48 c0035fd6",  # stlrh w1, [x0]; ret
+        "fence": "bf3b03d5 c0035fd6",  # dmb ish; ret
+    },
+    "ppc64le": {
+        "load4": "00006380 ac04207c 2000804e",  # lwz 3, 0(3); lwsync; blr
+        "store4": "ac04207c 00008390 2000804e",  # lwsync; stw 4, 0(3); blr
+        "load2": "000063a0 ac04207c 2000804e",  # lhz 3, 0(3); lwsync; blr
+        "store2": "ac04207c 000083b0 2000804e",  # lwsync; sth 4, 0(3); blr
+        "fence": "ac04007c 2000804e",  # sync; blr
+    },
+    "riscv64": {
+        "load4": "03250500 0f003002 67800000",  # lw a0, 0(a0); fence r, rw; ret
+        "store4": "0f001003 2320b500 67800000",  # fence rw, w; sw a1, 0(a0); ret
+        "load2": "03550500 0f003002 67800000",  # lhu a0, 0(a0); fence r, rw; ret
+        "store2": "0f001003 2310b500 67800000",  # fence rw, w; sh a1, 0(a0); ret
+        "fence": "0f003003 67800000",  # fence rw, rw; ret
+    },
+    "loongarch64": {
+        "load4": "84008028 00007238 2000004c",  # ld.w $a0, $a0, 0; dbar 0; ret
+        "store4": "00007238 85008029 2000004c",  # dbar 0; st.w $a1, $a0, 0; ret
+        "load2": "8400402a 00007238 2000004c",  # ld.hu $a0, $a0, 0; dbar 0; ret
+        "store2": "00007238 85004029 2000004c",  # dbar 0; st.h $a1, $a0, 0; ret
+        "fence": "00007238 2000004c",  # dbar 0; ret
+    },
 }
 _SLOT_NBYTES: Final = 16  # room for one function, aligned for every machine
 
@@ -336,7 +337,8 @@ def _machine_code() -> _Functions:
         raise os_error(errno.ENOTSUP, f"machine code for {_MACHINE}")
     fd = os.memfd_create("rawuring-atomics")
     try:
-        os.write(fd, b"".join(bytes.fromhex(piece).ljust(_SLOT_NBYTES, b"\0") for piece in code))
+        pieces = (bytes.fromhex(code[name]).ljust(_SLOT_NBYTES, b"\0") for name in _Functions.__slots__)
+        os.write(fd, b"".join(pieces))
         address = syscalls.mmap(None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd, 0)
     finally:
         os.close(fd)

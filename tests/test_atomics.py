@@ -306,7 +306,7 @@ def disassemble(machine: str, code: bytes, path: Path) -> list[str]:
 
 @pytest.mark.parametrize("machine", atomics._MACHINE_CODE)
 def test_machine_code_is_what_it_says(machine: str, tmp_path: Path) -> None:
-    pieces = [bytes.fromhex(piece) for piece in atomics._MACHINE_CODE[machine]]
+    pieces = [bytes.fromhex(piece) for piece in atomics._MACHINE_CODE[machine].values()]
     assert max(map(len, pieces)) <= atomics._SLOT_NBYTES
     found = [disassemble(machine, piece, tmp_path / "code") for piece in pieces]
     assert found == EXPECTED[machine]

@@ -5,7 +5,6 @@ May import everything below ring. What the operations share is in `operations.ba
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ _HEADER_NBYTES: Final = abi.IO_URING_RECVMSG_OUT.nbytes
 def fds_in(ancdata: Iterable[AncillaryData]) -> list[int]:
     """The fds that control messages brought (SCM_RIGHTS)."""
     import socket
+    from array import array
 
     fds = array("i")
     for level, kind, data in ancdata:
@@ -226,6 +226,7 @@ class MessageOperations(OwnedOperations):
         The other end gets fds of its own for the same files; keep yours open until this is done.
         """
         import socket
+        from array import array
 
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds).tobytes())
         return self.sendmsg(sock, buffers, [rights], msg_flags, address, family=family, callback=callback,

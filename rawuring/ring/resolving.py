@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .. import abi
 from ..buffers import BufferRing, ProvidedBuffers
@@ -42,12 +42,15 @@ class _Batch:
 Event = tuple[Operation[Any], int, int]
 
 
-class _Reaped(NamedTuple):
+class _Reaped:
     """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
 
-    batch: _Batch | None  # being resolved
-    raw: list[list[RawCqe]]  # of the raw layer: one list or none, until `completions()` hands it out
-    events: deque[Event]  # completions whose callbacks have not run yet
+    __slots__ = ("batch", "raw", "events")
+
+    def __init__(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
+        self.batch = batch  # being resolved
+        self.raw = raw  # of the raw layer: one list or none, until `completions()` hands it out
+        self.events = events  # completions whose callbacks have not run yet
 
 
 NOTHING: Final = _Reaped(None, [], deque())
@@ -231,7 +234,8 @@ class Resolving(Entering):
         self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else NOTHING
 
     def _nothing_reaped(self) -> bool:
-        self._commit(*self._reaped)
+        reaped = self._reaped
+        self._commit(reaped.batch, reaped.raw, reaped.events)
         return self._reaped is NOTHING
 
     def _run_callbacks(self) -> None:

@@ -5,13 +5,12 @@ May import abi, errors and mmap_ring. Never enters the kernel.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterable
 from ctypes import addressof, c_char, c_size_t, c_void_p
 from operator import index
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from .. import abi
 from ..errors import RawuringError
@@ -33,17 +32,22 @@ _ABS_TIMER: Final = int(abi.Enter.ABS_TIMER)
 _TS: Final = int(abi.RegWait.TS)
 
 
-class Terms(NamedTuple):
+class Terms:
     """What a wait asks for besides a number of completions and a timeout."""
 
-    now: Callable[[], int]  # the clock of its deadline
-    is_absolute: bool  # the kernel is told the deadline itself, not the time left
-    min_until: int | None  # the time.monotonic_ns() from which on one completion is enough
-    mask: int | None  # the signals to block meanwhile: bit n - 1 is signal n
+    __slots__ = ("now", "is_absolute", "min_until", "mask")
+
+    def __init__(self, now: Callable[[], int], is_absolute: bool, min_until: int | None, mask: int | None) -> None:
+        self.now = now  # the clock of its deadline
+        self.is_absolute = is_absolute  # the kernel is told the deadline itself, not the time left
+        self.min_until = min_until  # the time.monotonic_ns() from which on one completion is enough
+        self.mask = mask  # the signals to block meanwhile: bit n - 1 is signal n
 
 
 def mask_of(signals: Iterable[int]) -> int:
     """A kernel's sigset_t with these signals."""
+    import signal  # only a wait with a mask pays for its enums
+
     mask = 0
     for number in signals:
         if not 1 <= number < signal.NSIG:
