@@ -114,7 +114,7 @@ class Multishot(Mode[PooledConnection]):
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
         self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
         self._starved: deque[PooledConnection] = deque()  # first come, first fed
-        self._nspare = 0  # buffers that the starved can have
+        self._nempty = 0  # completions that brought a buffer with nothing in it
 
     @classmethod
     def missing(cls, ring: Ring) -> str | None:
@@ -149,7 +149,7 @@ class Multishot(Mode[PooledConnection]):
         silent = self._silent
         msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
         batch = pool.count // 4
-        turn = nechoes = nbytes = 0
+        turn = nechoes = nbytes = nreturned = 0
         for completions in server.turns():
             self._turn = turn = turn + 1
             spent = self._take_spent() if len(self._lent) >= batch or self._starved else ()
@@ -184,11 +184,14 @@ class Multishot(Mode[PooledConnection]):
             server.nbytes = nbytes
             if spent:
                 pool.give_back(spent)
+                nreturned += len(spent)
             if later:
                 self._go_on_with(later)
+            nfree = 0
             if self._starved:
-                self._feed(len(spent))
-            self.hurry = bool(self._later or (self._starved and self._lent))
+                nfree = pool.count + nreturned - nechoes - self._nempty
+                self._feed(nfree)
+            self.hurry = bool(self._later or (self._starved and (self._lent or nfree > 0)))
 
     def abandon(self, connection: PooledConnection) -> None:
         self._lose(connection)
@@ -238,6 +241,7 @@ class Multishot(Mode[PooledConnection]):
     def _not_received(self, connection: PooledConnection, res: int, cqe_flags: int) -> None:
         """A receive brought no bytes: the end of the input, no buffer, a cancel of ours, an error."""
         if cqe_flags & F_BUFFER:
+            self._nempty += 1
             self._lent.append(cqe_flags >> BUFFER_SHIFT)
         connection.receiving = bool(cqe_flags & F_MORE)
         if res == NO_BUFFER:
@@ -245,27 +249,25 @@ class Multishot(Mode[PooledConnection]):
                 connection.starved = True
                 self._starved.append(connection)
                 return
-        else:
-            if self._starved:
-                self._nspare += 1  # it may have been fed, and has taken none
-            if res == 0:
-                connection.end_of_input()
-            elif res != PAUSED and res not in TRY_AGAIN:
-                self._lose(connection)
+        elif res == 0:
+            connection.end_of_input()
+        elif res != PAUSED and res not in TRY_AGAIN:
+            self._lose(connection)
         self._settle(connection)
 
-    def _feed(self, nbuffers: int) -> None:
-        """Buffers have come back: let as many of the starved receive again."""
-        self._nspare += nbuffers
-        while self._nspare and self._starved:
+    def _feed(self, nfree: int) -> None:
+        """There are buffers in the pool: let as many of the starved receive again.
+
+        Not all of them need one. Linux 6.1 looks for a buffer before it looks for data, so who has received all there
+        is starves as well, and takes none when it is fed: the next turn feeds others.
+        """
+        while nfree > 0 and self._starved:
             connection = self._starved.popleft()
             connection.starved = False
             if connection.reading and not connection.receiving:
                 self.server.make_room()
                 self._receive(connection)
-                self._nspare -= 1
-        if not self._starved:
-            self._nspare = 0
+                nfree -= 1
 
     # Sending.
 
