@@ -172,6 +172,80 @@ def test_the_choice_steps_down(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose() == ("none", None)
 
 
+@pytest.mark.parametrize("name", ["libatomic", "machine code", "none"])
+def test_rings_on_each_back_end_of_a_weakly_ordered_machine(name: str, run_child: RunChild) -> None:
+    """Everything works, or what would be unsafe is refused. A machine of total store order plays one without code."""
+    if name != "none":
+        provide(name)
+    plays = atomics.backend == "tso"
+    if plays and name == "machine code":
+        pytest.skip("the words of this machine need no machine code")
+    run_child(
+        """
+        import ctypes, os, socket, sys
+
+        def missing(*_):
+            raise OSError("not here")
+
+        name, timeout_ns = sys.argv[1], int(sys.argv[3])
+        if name != "libatomic":
+            ctypes.PyDLL = missing
+        if name == "none":
+            os.memfd_create = missing
+        if sys.argv[2] == "plays":
+            weak = os.uname_result((*os.uname()[:4], "weak"))
+            os.uname = lambda: weak
+
+        from rawuring import RawuringError, Ring, RingSetupError, UnsupportedError, abi, atomics
+
+        assert atomics.backend == name, atomics.backend
+
+        def refused(make):
+            try:
+                make().close()
+            except RawuringError as error:
+                return "libatomic" in str(error)
+            return False
+
+        def use(ring):
+            nops = [ring.nop() for _ in range(20)]
+            assert [nop.wait(timeout_ns) for nop in nops] == [0] * 20
+
+        if name == "none":
+            assert refused(lambda: Ring(8, wanted_flags=0)) and refused(lambda: Ring(8, abi.Setup.SQPOLL))
+            try:
+                ring = Ring(8)
+            except RawuringError as error:
+                assert "DEFER_TASKRUN" in str(error)  # this kernel has none
+                raise SystemExit
+            with ring:
+                use(ring)
+                assert refused(lambda: ring.buffer_ring(4, 64))
+            raise SystemExit
+
+        for setup_flags, wanted_flags in (0, abi.Setup.DEFER_TASKRUN | abi.Setup.SINGLE_ISSUER), (0, 0), (abi.Setup.SQPOLL, 0):
+            try:
+                ring = Ring(8, setup_flags, wanted_flags=wanted_flags)
+            except RingSetupError:
+                assert setup_flags  # an SQ thread needs a privilege, before Linux 5.13
+                continue
+            ours, theirs = socket.socketpair()
+            with ring, ours, theirs:
+                use(ring)
+                try:
+                    pool = ring.buffer_ring(4, 64)
+                except UnsupportedError:
+                    continue
+                for message in [b"%d" % n for n in range(10)]:
+                    theirs.send(message)
+                    assert ring.recv_select(ours, pool).wait(timeout_ns) == message
+        """,
+        name,
+        "plays" if plays else "",
+        str(HANG_S * 10**9),
+    )
+
+
 def test_an_unknown_machine_has_no_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomics, "_MACHINE", "pdp11")
     with pytest.raises(OSError, match="machine code for pdp11"):
