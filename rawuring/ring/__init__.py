@@ -41,7 +41,7 @@ from ..operations import (
     ZeroCopyOperations,
 )
 from ..sq import RewindingQueue, SubmissionQueue
-from .closing import ring_numbers, rings
+from .closing import rings
 from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
 from .resizing import Resizing
 from .resolving import NOTHING
@@ -161,7 +161,7 @@ class Ring(
         self._torn_down = True
         self._quiet = False
         self._watch = []
-        self._number = next(ring_numbers)
+        self._kept_as = object()
         self._closed = RingClosedError("this ring was never set up")
         self._inflight = {}
         self._reaped = NOTHING

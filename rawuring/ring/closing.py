@@ -17,7 +17,6 @@ import time
 import warnings
 import weakref
 from ctypes import py_object, pythonapi
-from itertools import count
 from typing import Final
 
 from .. import abi, register
@@ -37,13 +36,13 @@ _get_ident = threading.get_ident
 class Closing(Looping):
     """A ring that ends without leaving the kernel anything that it could still write to."""
 
-    __slots__ = ("_fds", "_torn_down", "_quiet", "_watch", "_number", "_sq_start", "_registered_buffers")
+    __slots__ = ("_fds", "_torn_down", "_quiet", "_watch", "_kept_as", "_sq_start", "_registered_buffers")
 
     _fds: list[int]  # the ring's fd, for the line that closes it
     _torn_down: bool
     _quiet: bool  # the kernel has no request of this ring any more
     _watch: list[int]  # a fd that hangs up when the kernel has let go of the ring
-    _number: int
+    _kept_as: object  # the key of what `_kept` has of this ring, like no other ring's
     _sq_start: int
     _registered_buffers: RegisteredBuffers | None
 
@@ -107,25 +106,25 @@ class Closing(Looping):
 
     def _tear_down(self) -> None:
         """Give everything back. Whatever interrupts it, it can be done again from the start."""
-        if not self._quiet and self._number not in _kept:
+        if not self._quiet and self._kept_as not in _kept:
             pins = self._registered_buffers._pins if self._registered_buffers is not None else []
             if self._inflight or self._groups or pins:
                 # Kept from now on, until the kernel is known to be done.
-                _kept[self._number] = (self._inflight, self._groups, pins)
+                _kept[self._kept_as] = (self._inflight, self._groups, pins)
         if hasattr(self, "cq") and self._closed is None:
             self._reap()  # a last look: completions may have brought fds
-        if self._number in _kept and self._fd >= 0 and not self._is_out_of_reach():
+        if self._kept_as in _kept and self._fd >= 0 and not self._is_out_of_reach():
             self._watch_kernel()
         self._close_fd(RingClosedError("this ring is closed: make a new one"))
         if self._watch and _hung_up(self._watch[0]):
             self._quiet = True
-            _kept.pop(self._number, None)
+            _kept.pop(self._kept_as, None)
         while self._watch:
             fd = self._watch[-1]; del self._watch[-1]; os.close(fd)  # fmt: skip
         unknown = len(self._inflight)
         self._let_go()
         self._torn_down = True
-        if self._number in _kept:
+        if self._kept_as in _kept:
             warnings.warn(
                 f"a ring was closed and the kernel may still work on {unknown} requests of it: their memory is kept",
                 ResourceWarning,
@@ -240,9 +239,7 @@ def _hung_up(reader: int) -> bool:
     return bool(poll.poll(_CLOSE_NS // 1_000_000))
 
 
-ring_numbers = count()
-
-_kept: dict[int, object] = {}
+_kept: dict[object, object] = {}
 """What a ring could not free, since the kernel may still write to it."""
 # The end of the interpreter, which empties every module, must not free it either.
 pythonapi.Py_IncRef(py_object(_kept))
