@@ -509,13 +509,15 @@ def test_a_file_may_come_in_silence(ring: Ring, target: Ring, pair: Pair) -> Non
 
 @pytest.mark.parametrize("poll", [Ring.poll, Ring.poll_multishot])
 def test_a_poll_gets_other_events(ring: Ring, pair: Pair, poll: Callable[..., Operation[int]]) -> None:
-    op = poll(ring, pair[0], select.POLLIN)
+    op = poll(ring, pair[0], select.POLLPRI)
     ring.submit()
-    assert result(ring.poll_update(op, select.POLLOUT)) == 0
+    # Linux 5.15 loses a poll that is updated to what is so already: the event comes afterwards.
+    assert result(ring.poll_update(op, select.POLLIN)) == 0
+    pair[1].send(b"x")
     while not op.done and not getattr(op, "stream", ([],))[0]:
         assert ring.run_once(HANG_NS)
     res = op.stream[0][0][0] if poll is Ring.poll_multishot else op.wait()  # type: ignore[attr-defined]
-    assert res == select.POLLOUT
+    assert res == select.POLLIN
     assert op.done == (poll is Ring.poll)
     if op.done:
         with pytest.raises(FileNotFoundError):
