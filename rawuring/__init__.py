@@ -7,7 +7,6 @@ Python's own modules lack, and `inspect` shows what is in a ring.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 if sys.version_info < (3, 10):
     raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0])
@@ -37,6 +36,7 @@ from .errors import (
     WrongThreadError,
 )
 from .files import FileTable, Fixed
+from .hints import TYPE_CHECKING
 from .inflight import Operation, Stream
 from .ring import WANTED_FLAGS, Ring
 

@@ -93,10 +93,10 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
 from . import syscalls
 from .errors import RawuringError, os_error
+from .hints import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
 # C11's memory_order, as libatomic takes it.
 _RELAXED: Final = 0

@@ -17,11 +17,11 @@ from collections import deque
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
-from typing import Any, Final
 
 from . import abi, register
 from .atomics import Word16
 from .errors import BufferUseError, OutOfOrderError, RawuringError
+from .hints import Any, Final
 
 Buffer = Any  # an object with the buffer protocol: collections.abc.Buffer exists from 3.12 on only
 Pin = tuple[object, int, int]  # what keeps the memory, its address, its size in bytes

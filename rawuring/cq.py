@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from struct import Struct
-from typing import Any
 
 from . import abi
 from .atomics import Cell
 from .errors import RawuringError, RingClosedError
+from .hints import Any
 from .mmap_ring import RingMemory
 
 U32 = 0xFFFF_FFFF

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import Any, Final, Protocol, Union
 
 from . import abi, register
 from .errors import BufferUseError, OutOfOrderError, RawuringError
+from .hints import Any, Final, Protocol
 
 _FIXED_FILE: Final = int(abi.SqeFlag.FIXED_FILE)
 
@@ -39,7 +39,7 @@ class Fixed:
         return f"Fixed(slot={self.slot})"
 
 
-FileLike = Union[int, HasFileno, Fixed]
+FileLike = int | HasFileno | Fixed
 
 
 class FileTable:

@@ -23,9 +23,9 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .errors import OutOfOrderError, UnsupportedError, os_error
+from .hints import Any, Final, Generic, Protocol, TypeVar
 
 OWNED: Final = 1 << 63  # tokens are at least this, user_data of the raw layer is below
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap as _mmap
-from typing import Final
 
 from . import abi, syscalls
 from .atomics import Word32
 from .errors import os_error
+from .hints import Final
 
 _PROT: Final = _mmap.PROT_READ | _mmap.PROT_WRITE
 _OF_A_RING: Final = _mmap.MAP_SHARED | _mmap.MAP_POPULATE

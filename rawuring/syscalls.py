@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
 
 from .errors import os_error
+from .hints import Final
 
 
 def _setup_number(machine: str) -> int:

@@ -1,17 +1,16 @@
 """The kernel ABI of io_uring: every constant and every struct, as data.
 
-May import the standard library only. Never touches memory or the kernel.
+May import the standard library and `hints`. Never touches memory or the kernel.
 
 `from rawuring import abi`, then `abi.Op.RECV`, `abi.Setup.SQPOLL`, `abi.IO_URING_SQE`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rawuring.abi import constants, structs
 from rawuring.abi.constants import *
 from rawuring.abi.structs import *
+from rawuring.hints import TYPE_CHECKING
 
 _ARGUMENTS = (
     "ZCRX_AREA_SHIFT", "BpfCommand", "BpfFilter", "CloneBuffers", "IoWq", "MemRegion",

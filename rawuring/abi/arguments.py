@@ -1,6 +1,6 @@
 """The constants inside the structs that io_uring_register takes.
 
-May import `constants` and the standard library only. Never touches memory or the kernel.
+May import `constants`, `hints` and the standard library. Never touches memory or the kernel.
 
 Apart from `constants`, where those for provided buffers and registered waits are, because a
 program that only moves data needs none of them: the package loads this module when one of its
@@ -9,9 +9,8 @@ names is first asked for.
 
 from __future__ import annotations
 
-from typing import Final
-
 from rawuring.abi.constants import Flag, Value
+from rawuring.hints import Final
 
 __all__ = [
     "ZCRX_AREA_SHIFT", "BpfCommand", "BpfFilter", "CloneBuffers", "IoWq", "MemRegion",

@@ -1,6 +1,6 @@
 """Every constant of the io_uring ABI, each declared once, as enums that know their history.
 
-May import the standard library only. Never touches memory or the kernel.
+May import the standard library and `hints`. Never touches memory or the kernel.
 
 A member is an int that carries three more facts:
 
@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from types import MappingProxyType
-from typing import Any, Final
+
+from rawuring.hints import Any, Final
 
 __all__ = [
     "AT_FDCWD", "CQE_BUFFER_SHIFT", "CURRENT_POSITION", "FILE_INDEX_ALLOC", "FUTEX_BITSET_MATCH_ANY",

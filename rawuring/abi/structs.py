@@ -1,6 +1,6 @@
 """Every struct of the io_uring ABI, each as one table of fields.
 
-May import the standard library only. Never touches memory or the kernel: a layout reads
+May import the standard library and `hints`. Never touches memory or the kernel: a layout reads
 and writes the buffer it is given.
 
 A table lists `name@offset:nbytes` in the order of the C declaration. After the size:
@@ -26,7 +26,8 @@ import os
 from collections.abc import Mapping
 from struct import Struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+
+from rawuring.hints import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
 
 from .. import abi
 from ..buffers import Pin, pin_readable
 from ..errors import BufferUseError
 from ..files import FileLike, Fixed
+from ..hints import Any
 
 NO_ADDRESS: Pin = (None, 0, 0)
 

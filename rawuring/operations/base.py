@@ -14,17 +14,17 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from operator import index
-from typing import Any, TypeVar, Union
 
 from .. import abi
 from ..buffers import BufferGroup, BufferRing, Pin, ProvidedBuffers, RegisteredBuffers, pin_readable
 from ..errors import BufferUseError, OutOfOrderError
 from ..files import FileTable, Fixed, HasFileno, fd_of
+from ..hints import Any, TypeVar
 from ..inflight import Callback, Operation, Outcome, Prep, Stream, Value, ValueOperation, Waiter
 from ..sq import SubmissionQueue
 
 Kind = TypeVar("Kind", bound=Operation[Any])
-PathName = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+PathName = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def pin_path(path: PathName) -> Pin:

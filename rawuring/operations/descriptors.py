@@ -12,12 +12,12 @@ import errno
 import os
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any
 
 from .. import abi
 from ..buffers import Pin, pin_readable, pin_writable
 from ..errors import BufferUseError, OutOfOrderError, UnsupportedError
 from ..files import FileTable, Fixed, fd_of
+from ..hints import Any
 from ..inflight import Callback, FdOperation, Operation, Waiter, close_quietly
 from .base import FixedOperation, MemoryOperation, OwnedOperations, PathName, dirfd_of, pin_path, plain_fd
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Optional
 
 from .. import abi, system
 from ..buffers import Buffer, Pin, pin_readable, pin_writable
@@ -38,7 +37,7 @@ class EventsOperation(MemoryOperation["list[system.EpollEvent]"]):
         ]
 
 
-class ChildOperation(MemoryOperation[Optional[os.waitid_result]]):
+class ChildOperation(MemoryOperation["os.waitid_result | None"]):
     """A waitid in flight. Result: that of os.waitid."""
 
     __slots__ = ()

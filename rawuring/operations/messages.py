@@ -6,20 +6,23 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
 
 from .. import abi
 from ..buffers import Buffer, BufferGroup, IncrementalRing, Pin, pin_iovecs, pin_readable, pin_writable
 from ..errors import BufferUseError
 from ..files import FileLike, fd_of
+from ..hints import TYPE_CHECKING, Any, Final
 from ..inflight import BufferStream, Callback, Operation, ValueOperation, Waiter, close_quietly
 from .addresses import NO_ADDRESS, decode_address, pin_address
 from .base import OwnedOperations
 
+if TYPE_CHECKING:
+    from .received import Message
+
 AncillaryData = tuple[int, int, bytes]  # level, type, data: as socket.recvmsg has it
 
-_MSG_CTRUNC: Final = 0x8
-_MSG_TRUNC: Final = 0x20
+MSG_CTRUNC: Final = 0x8
+MSG_TRUNC: Final = 0x20
 _MSG_CMSG_CLOEXEC: Final = 0x4000_0000
 _FD_NBYTES: Final = 4
 _HEADER_NBYTES: Final = abi.IO_URING_RECVMSG_OUT.nbytes
@@ -37,31 +40,7 @@ def fds_in(ancdata: Iterable[AncillaryData]) -> list[int]:
     return fds.tolist()
 
 
-class Message(NamedTuple):
-    """What recvmsg brought, in the shape of socket.recvmsg and with the address last."""
-
-    nbytes: int
-    ancdata: list[AncillaryData]
-    msg_flags: int
-    address: Any
-
-    @property
-    def fds(self) -> list[int]:
-        """The fds in the control data, which are yours to close."""
-        return fds_in(self.ancdata)
-
-    @property
-    def is_truncated(self) -> bool:
-        """Was the message longer than the buffers? The rest of it is lost."""
-        return bool(self.msg_flags & _MSG_TRUNC)
-
-    @property
-    def is_control_truncated(self) -> bool:
-        """Was there more control data than room for it? The kernel closed the fds that were left over."""
-        return bool(self.msg_flags & _MSG_CTRUNC)
-
-
-class MessageOperation(ValueOperation[Message]):
+class MessageOperation(ValueOperation["Message"]):
     """A recvmsg in flight. Result: a `Message`. Fds that came with one that nobody took are closed with the operation."""
 
     __slots__ = ("_memory", "_taken")
@@ -75,6 +54,8 @@ class MessageOperation(ValueOperation[Message]):
         self._taken = False
 
     def _value(self, res: int, cqe_flags: int) -> Message:
+        from .received import Message
+
         header, name, _ = self._memory
         got = abi.MSGHDR.unpack(header)
         message = Message(res, self._ancdata(), got["msg_flags"], decode_address(bytes(name[: got["msg_namelen"]])))
@@ -140,12 +121,12 @@ class LentMessage:
     @property
     def is_truncated(self) -> bool:
         """Was the message longer than the buffer? The rest of it is lost."""
-        return bool(self.msg_flags & _MSG_TRUNC)
+        return bool(self.msg_flags & MSG_TRUNC)
 
     @property
     def is_control_truncated(self) -> bool:
         """Was there more control data than room for it? The kernel closed the fds that were left over."""
-        return bool(self.msg_flags & _MSG_CTRUNC)
+        return bool(self.msg_flags & MSG_CTRUNC)
 
     def __enter__(self) -> LentMessage:
         return self

@@ -13,11 +13,10 @@ to wake a ring of another thread: nothing else of a ring may be used from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .. import abi
 from ..errors import OutOfOrderError, RawuringError
 from ..files import FileTable, Fixed, fd_of
+from ..hints import TYPE_CHECKING, Any
 from ..inflight import OWNED, Callback, Operation, ValueOperation, Waiter
 from .base import OwnedOperations
 

@@ -6,11 +6,11 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from .. import abi
 from ..buffers import Buffer, pin_readable, pin_writable
 from ..files import FileLike, fd_of
+from ..hints import Any
 from ..inflight import Callback, Operation, ValueOperation, Waiter
 from .addresses import decode_address
 from .base import OwnedOperations

@@ -6,10 +6,10 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from .. import abi
 from ..files import FileLike, FileTable, fd_of
+from ..hints import Any
 from ..inflight import Callback, FdOperation, FdStream, Operation, Stream
 from .addresses import pin_address
 from .base import FixedOperation, FixedStream, OwnedOperations

@@ -5,12 +5,11 @@ May import everything below ring. What the operations share is in `operations.ba
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import abi
 from ..buffers import Buffer, BufferGroup, BufferRing, OutgoingRing, iovec_array, pin_readable, pin_writable
 from ..errors import BufferUseError, UnsupportedError
 from ..files import FileLike, fd_of
+from ..hints import Any
 from ..inflight import BufferOperation, BufferStream, Callback, Operation, SendStream
 from .addresses import pin_address
 from .base import OwnedOperations

@@ -6,12 +6,12 @@ May import everything below ring. What the operations share is in `operations.ba
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from .. import abi, register
 from ..buffers import pin_writable
 from ..errors import UnsupportedError
 from ..files import FileLike, fd_of
+from ..hints import Any
 from ..inflight import Callback, Operation, Stream
 from .base import OwnedOperations
 

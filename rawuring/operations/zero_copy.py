@@ -11,11 +11,11 @@ The keyword arguments that they share
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from .. import abi
 from ..buffers import Buffer, RegisteredBuffers, iovec_array, pin_iovecs, pin_readable
 from ..files import FileLike, fd_of
+from ..hints import Any
 from ..inflight import Callback, ZeroCopyOperation
 from .addresses import NO_ADDRESS, pin_address
 from .base import OwnedOperations

@@ -15,8 +15,7 @@ first asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..hints import TYPE_CHECKING
 from .buffer_rings import *
 from .buffer_tables import *
 from .calling import RingIndex as RingIndex

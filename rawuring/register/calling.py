@@ -8,10 +8,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from struct import Struct, pack
-from typing import Final
 
 from .. import abi, syscalls
 from ..errors import RawuringError
+from ..hints import Final
 
 _FD = Struct("=i")
 _IOVEC = Struct("=QQ")

@@ -5,9 +5,8 @@ May import abi, errors, syscalls.
 
 from __future__ import annotations
 
-from typing import Final
-
 from .. import abi
+from ..hints import Final
 from .calling import call
 
 __all__ = ["sync_cancel"]

@@ -15,13 +15,13 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from typing import Final, NoReturn, TypeVar
 
 from .. import abi, atomics, register
 from ..buffers import Buffer, BufferRing, IncrementalRing, OutgoingRing, ProvidedBuffers, RegisteredBuffers
 from ..cq import CompletionQueue
 from ..errors import OutOfOrderError, RawuringError, RingClosedError, UnsupportedError
 from ..files import FileTable
+from ..hints import Final, NoReturn, TypeVar
 from ..inflight import OWNED
 from ..mmap_ring import MappedRing
 from ..operations import (

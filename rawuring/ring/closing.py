@@ -17,11 +17,11 @@ import time
 import warnings
 import weakref
 from ctypes import py_object, pythonapi
-from typing import Final
 
 from .. import abi, register
 from ..buffers import RegisteredBuffers
 from ..errors import ForkedRingError, NestedWaitError, RawuringError, RingClosedError
+from ..hints import Final
 from ..inflight import Operation, Stream
 from .looping import Looping
 from .resolving import NOTHING

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from ctypes import c_size_t, c_void_p
 from mmap import PAGESIZE
 from operator import index
-from typing import Final
 
 from .. import abi, register, syscalls
 from ..cq import CompletionQueue
@@ -27,6 +26,7 @@ from ..errors import (
     WrongThreadError,
     os_error,
 )
+from ..hints import Final
 from ..mmap_ring import MappedRing, Mapping
 from ..operations.base import OwnedOperations
 from ..sq import RewindingQueue, SubmissionQueue

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterable
-from typing import Any, Final
 
 from ..errors import OutOfOrderError
+from ..hints import Any, Final
 from ..inflight import Cqe, Operation, Stream
 from .entering import deadline_after
 from .queueing import Queueing

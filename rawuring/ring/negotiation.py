@@ -12,10 +12,10 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from typing import Final, NoReturn
 
 from .. import abi, atomics, syscalls
 from ..errors import RawuringError, RingSetupError
+from ..hints import Final, NoReturn
 from ..mmap_ring import OwnMemory
 
 _Setup = abi.Setup

@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
 
 from .. import abi, syscalls
 from ..errors import OutOfOrderError, SubmissionQueueFullError
 from ..files import fd_of
+from ..hints import Any, Final
 from ..inflight import BufferOperation, Callback, Operation, Prep, Stream
 from ..operations.base import Kind
 from .resolving import Resolving

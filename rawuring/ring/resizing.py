@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 from ctypes import addressof, c_char
-from typing import NoReturn
 
 from .. import abi, register, syscalls
 from ..errors import OutOfOrderError, RawuringError, UnsupportedError, os_error
+from ..hints import NoReturn
 from ..mmap_ring import MappedRing, OwnMemory, Reservation, queue_entries
 from .closing import Closing
 from .negotiation import release

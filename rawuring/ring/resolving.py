@@ -11,13 +11,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final
 
 from .. import abi
 from ..buffers import BufferRing, ProvidedBuffers
 from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
+from ..hints import Any, Final
 from ..inflight import OWNED, BufferOperation, BufferStream, Operation, Stream
 from .entering import ENTER_CALL, NR_ENTER, Entering
 

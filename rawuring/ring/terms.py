@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from ctypes import addressof, c_char, c_size_t, c_void_p
 from operator import index
 from struct import Struct
-from typing import Final
 
 from .. import abi
 from ..errors import RawuringError
+from ..hints import Final
 from ..mmap_ring import Mapping
 
 _NS_PER_S: Final = 1_000_000_000

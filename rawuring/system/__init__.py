@@ -8,7 +8,8 @@ the same on every architecture. Later Pythons have some of it as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from ..hints import TYPE_CHECKING, Final
+
 
 if TYPE_CHECKING:
     from .results import EpollEvent as EpollEvent, StatResult as StatResult, stat_result as stat_result
