@@ -126,6 +126,8 @@ def test_poll_events_on_big_endian_machines(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(waiting, "_BIG_ENDIAN", True)
     assert waiting.poll32_events(0x0001_2003) == 0x2003_0001
     assert waiting.poll32_events(1) == 0x0001_0000
+    for too_much in (-1, 1 << 32, 1 << 64):
+        assert waiting.poll32_events(too_much) == too_much  # for the SQE to refuse
     monkeypatch.setattr(waiting, "_BIG_ENDIAN", False)
     assert waiting.poll32_events(0x0001_2003) == 0x0001_2003
 

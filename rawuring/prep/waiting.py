@@ -30,7 +30,7 @@ _pack_nop = NOP.pack_into
 
 def poll32_events(poll_mask: int) -> int:
     """`poll_mask` as the SQE stores it: on big-endian machines its 16-bit halves are swapped."""
-    if _BIG_ENDIAN:
+    if _BIG_ENDIAN and 0 <= poll_mask <= U32:  # what does not fit is refused when the SQE is written
         return (poll_mask << 16 | poll_mask >> 16) & U32
     return poll_mask
 
