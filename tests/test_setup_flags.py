@@ -320,7 +320,7 @@ def test_a_ring_without_an_fd_is_closed_in_flight(pipe: Pipe) -> None:
         read = ring.read(pipe[0], buffer, offset=-1)
         ring.submit()
     assert read.cqe is not None and read.cqe[1] == -errno.ECANCELED
-    assert ring._number not in closing._kept
+    assert ring._kept_as not in closing._kept
 
 
 @pytest.mark.pitfall("a registered index belongs to one thread")

@@ -203,12 +203,12 @@ LIBURING: Final[Mapping[str, Mapping[str, Ours]]] = MappingProxyType(
             "io_uring_peek_cqe": _ours("cq.peek"),
         },
         "What a multishot RECVMSG brings": {
-            "io_uring_recvmsg_cmsg_firsthdr": _ours("operations.sockets.unpack_control"),
-            "io_uring_recvmsg_cmsg_nexthdr": _ours("operations.sockets.unpack_control"),
-            "io_uring_recvmsg_name": _ours("operations.sockets.decode_address"),
-            "io_uring_recvmsg_payload": _ours("abi.IO_URING_RECVMSG_OUT"),
-            "io_uring_recvmsg_payload_length": _ours("abi.IO_URING_RECVMSG_OUT"),
-            "io_uring_recvmsg_validate": _ours("abi.IO_URING_RECVMSG_OUT"),
+            "io_uring_recvmsg_cmsg_firsthdr": _ours("operations.messages.LentMessage.ancdata"),
+            "io_uring_recvmsg_cmsg_nexthdr": _ours("operations.messages.LentMessage.ancdata"),
+            "io_uring_recvmsg_name": _ours("operations.messages.LentMessage.address"),
+            "io_uring_recvmsg_payload": _ours("operations.messages.LentMessage.payload"),
+            "io_uring_recvmsg_payload_length": _ours("operations.messages.LentMessage.payload", "its length"),
+            "io_uring_recvmsg_validate": _ours("operations.messages.MessageStream.lend"),
         },
         "Buffer rings": {
             "__io_uring_buf_ring_cq_advance": _ours("pool.give_back", _COMMITS),
