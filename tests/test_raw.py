@@ -348,10 +348,11 @@ def test_recv_multishot_into_a_buffer_ring(ring: Ring, pair: Pair) -> None:
     assert sorted(set(bids)) == [0, 1]
     # One buffer is left: the stream ends when there is none.
     other.send(b"fourth")
-    assert take_one(ring, 1)[0] == 6
+    ring.submit_and_wait(1, HANG_NS)
+    found = ring.completions()  # Linux 6.1 looks for a buffer before it looks for data: it has ended by now
     other.send(b"fifth")
-    res, cqe_flags = take_one(ring, 1)
-    assert (res, cqe_flags & CqeFlag.MORE) == (-errno.ENOBUFS, 0)
+    found += take(ring, 2 - len(found))
+    assert [(res, cqe_flags & CqeFlag.MORE) for _, res, cqe_flags in found] == [(6, CqeFlag.MORE), (-errno.ENOBUFS, 0)]
     # The data is still there for the next request.
     pool.give(0, 1)
     ring.sq.prep_recv_multishot(one.fileno(), 0, 0, 0, buf_group=7, user_data=2)
@@ -400,7 +401,7 @@ def test_provided_buffers(ring: Ring, pair: Pair) -> None:
     other.send(b"more")
     ring.sq.prep_recv(one.fileno(), 0, 64, 0, user_data=4, **select_from)
     assert take_one(ring, 4)[0] == -errno.ENOBUFS
-    ring.sq.prep_remove_buffers(1, 6, user_data=5)
+    ring.sq.prep_remove_buffers(1, 600, user_data=5)  # on Linux 6.1 there are always 64 groups
     assert take_one(ring, 5)[0] == -errno.ENOENT
 
 
