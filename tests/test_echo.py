@@ -29,9 +29,10 @@ from echo_client import (
     stream,
     until,
 )
-from emulation import fewer
+from emulation import EMULATED, fewer
 
 SERVERS = {
+    "auto": (),
     "multishot": ("--mode", "multishot"),
     "recv-send": ("--mode", "recv-send"),
     "poll-recv-send": ("--mode", "poll-recv-send"),
@@ -53,14 +54,11 @@ def needs_mode(mode: str) -> None:
         pytest.skip(f"mode {mode}: {missing(mode)}")
 
 
-@pytest.fixture(
-    scope="module",
-    # The others have all there is to tell about a kernel.
-    params=["multishot", "recv-send", *(pytest.param(name, marks=pytest.mark.slow) for name in ("poll-recv-send", "epoll"))],
-)
+# Under emulation the server that users of that kernel get. `auto` is one of the others.
+@pytest.fixture(scope="module", params=["auto"] if EMULATED else [name for name in SERVERS if name != "auto"])
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The options that choose a server."""
-    if request.param != "epoll":
+    if request.param not in ("auto", "epoll"):
         needs_mode(request.param)
     return SERVERS[request.param]
 
@@ -469,7 +467,7 @@ def every_manner(server: EchoProcess) -> None:
     server.settle()
 
 
-@pytest.mark.parametrize("mode", ["recv-send", "poll-recv-send"])
+@pytest.mark.parametrize("mode", ["recv-send", pytest.param("poll-recv-send", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("unusual", ["a tiny ring", "a kernel thread that submits"])
 def test_an_unusual_ring(mode: str, unusual: str) -> None:
     with EchoProcess("--mode", mode, "--buffer-size", "4000", prelude=UNUSUAL[unusual]) as server:
