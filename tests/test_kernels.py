@@ -330,3 +330,28 @@ def test_what_pytest_counts_reaches_the_console(tmp_path: Path) -> None:
     assert (report["passed"], report["deselected"]) == (1, 1)
     assert report["failed"] == ["test_sample.py::test_bad (call)"]
     assert report["skipped"] == {"needs Linux 9.9, this is 1.0": 1}
+
+
+def test_what_fails_once_is_run_again_and_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_sample.py").write_text(
+        "from pathlib import Path\n"
+        "def test_good(): pass\n"
+        "def test_once():\n"
+        "    mark = Path('failed-before')\n"
+        "    if not mark.exists():\n"
+        "        mark.touch()\n"
+        "        assert False\n"
+        "def test_bad(): assert False\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inside, "REPORT", str(tmp_path / "report.json"))
+    monkeypatch.setenv("RAWURING_REPORT", inside.REPORT)
+    status, report = inside.run_tests(["-q"])
+    assert (status, report["passed"]) == (1, 2)
+    assert report["unsteady"] == ["test_sample.py::test_once"]
+    assert report["failed"] == ["test_sample.py::test_bad (call)"]
+    monkeypatch.setattr(inside, "MOST_REPEATED", 0)
+    (tmp_path / "failed-before").unlink()
+    status, report = inside.run_tests(["-q"])
+    assert status == 1 and len(report["failed"]) == 2 and report["unsteady"] == []

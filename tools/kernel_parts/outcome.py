@@ -110,6 +110,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
             lines.append(f"FAILED on {outcome.name}: {test}")
         if outcome.echo and not outcome.echo["ok"]:
             lines.append(f"FAILED on {outcome.name}: echo: {outcome.echo['said']}")
+        for test in outcome.tests.get("unsteady", []):
+            lines.append(f"UNSTEADY on {outcome.name}: {test} failed, and passed when it was run once more")
     lines += ["", "skipped, by what they need:"]
     lines += [f"  {reason}: {where}" for reason, where in skip_reasons(outcomes)]
     return "\n".join(lines)

@@ -41,6 +41,11 @@ def page(outcomes: Sequence[Outcome]) -> str:
     """The whole page, in Markdown."""
     rows = table([HEADINGS, *(row(outcome) for outcome in outcomes)], markdown=True)
     failures = [f"* {each.name}: {test}" for each in outcomes for test in each.tests.get("failed", [])]
+    failures += [
+        f"* {each.name}: {test} (passed when it was run once more)"
+        for each in outcomes
+        for test in each.tests.get("unsteady", [])
+    ]
     failed = ["## Failed", "", *failures, ""] if failures else []
     skips = table([("what the tests need", "skipped"), *skip_reasons(outcomes)], markdown=True)
     return "\n".join([OPENING, rows, "", *failed, "## Skipped", "", skips, "", LIMITS])
