@@ -28,6 +28,15 @@ on CPython 3.10 to 3.13. *Echo* is the mode that the server chose for itself.
 LIMITS = """\
 ## Known limits
 
+* Debian's kernel 5.10 carries the io_uring of Linux 5.15. What came between the two, and a 5.10 without those patches, is
+  not shown by its row.
+* All CPUs of a guest share one thread of the emulator, so that nothing is ever reordered there: the rows of weakly ordered
+  machines show that each back-end of `rawuring.atomics` works, not that a missing barrier would be noticed.
+* Times mean nothing under emulation, and no test asserts one.
+* Not shown anywhere, for want of the hardware: zero-copy receive from a network card, zoned block devices, NVMe passthrough.
+* 32-bit Pythons are refused when `rawuring` is imported: the structures of the kernel have other sizes of pointers there.
+* PyPy is refused as well: its objects move in memory, under the kernel's hands. `python -m echo --backend epoll` runs on it.
+* A CPython without the interpreter lock has not been tried: Debian has none.
 """
 
 
