@@ -101,10 +101,15 @@ def test_an_sq_thread_is_bound_to_its_cpu() -> None:
 
 def sq_threads(*rings: Ring) -> list[int]:
     """The thread ids of SQ threads."""
-    found = []
+    found: list[int] = []
+
+    def told(ring: Ring) -> bool:
+        thread = int(fdinfo(ring).get("SqThread", "-1"))
+        found.extend([thread] if thread != -1 else [])  # nothing is told while the thread is at work
+        return thread != -1
+
     for ring in rings:
-        wait_until(lambda: fdinfo(ring).get("SqThread", "-1") != "-1")  # it says nothing while the thread is at work
-        found.append(int(fdinfo(ring)["SqThread"]))
+        wait_until(lambda: told(ring))
     return found
 
 
