@@ -36,7 +36,23 @@ LIMITS = """\
 * Not shown anywhere, for want of the hardware: zero-copy receive from a network card, zoned block devices, NVMe passthrough.
 * 32-bit Pythons are refused when `rawuring` is imported: the structures of the kernel have other sizes of pointers there.
 * PyPy is refused as well: its objects move in memory, under the kernel's hands. `python -m echo --backend epoll` runs on it.
-* A CPython without the interpreter lock has not been tried: Debian has none.
+* A CPython without the interpreter lock has not been tried: Debian has none. See below.
+
+## What relies on the interpreter lock
+
+From reading the code; no free-threaded build was at hand. A ring belongs to one thread there as anywhere, and words shared
+with the kernel need the same back-ends.
+
+* One thread only, with or without the lock: the token of the next operation, the positions of the SQ, the table of what is
+  in flight. `prep_*` does not check the thread. With the lock a second thread mixes up the queue, without it a slot can be
+  half written.
+* Finalizers run in any thread. They append to deques that the owner alone empties: each operation on a deque must be atomic.
+* "Look, delete, return" on one line is safe against signal handlers, not against a second consumer of the same stream.
+* `close()` while another thread reads a word of the ring takes the memory away under it.
+* The lock of a buffer against resizing is its exporter's count of exports. Do not resize a buffer in one thread while
+  another gives it to an operation.
+* Process-wide: what is kept for the kernel after a ring's end (one key a ring), the set of rings that a fork walks, and the
+  back-end of the atomics, which may be set twice to the same.
 """
 
 
