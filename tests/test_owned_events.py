@@ -200,6 +200,18 @@ class Moving(ctypes.Structure):
     _fields_ = (("words", ctypes.c_uint32 * 8),)
 
 
+def test_sync_cancel_of_a_wait_for_a_futex_says_0(ring: Ring, words: memoryview) -> None:
+    has(ring, abi.Op.FUTEX_WAIT)
+    with words[4:8] as word:
+        for cancel_flags, found in ((0, 0), (abi.Cancel.ALL, 1)):
+            waiting = ring.futex_wait(word, 2)
+            ring.submit()
+            while ring.sq.ready:
+                os.sched_yield()
+            assert ring.sync_cancel(waiting, cancel_flags) == found
+            assert errno_of(waiting) == errno.ECANCELED
+
+
 def test_what_is_no_futex_is_refused(ring: Ring) -> None:
     refused: list[Any] = [bytearray(8), bytearray(2), memoryview(bytearray(8))[1:5], b"read", 7, ctypes.c_uint32(),
                           memoryview(Moving().words)[:1],

@@ -157,7 +157,8 @@ class WaitingOperations(OwnedOperations):
     ) -> Operation[int]:  # fmt: skip
         """Cancel what is in flight of one operation, raw requests included, on all files or one.
 
-        Result: how many, with Cancel.ALL; without it one is cancelled, and the result is 0. Linux 6.6.
+        Result: how many, with Cancel.ALL; without it one is cancelled, and the result is 0, or 1 of a
+        waitid or a wait for a futex. Linux 6.6.
         """
         # Older kernels do not look at the flag, and would cancel what else is there (seen on 6.1).
         if not (self.supports(abi.Op.WAITID) or self.setup_flags & abi.Setup.NO_SQARRAY):  # of 6.7 and 6.6
@@ -189,10 +190,13 @@ class WaitingOperations(OwnedOperations):
         try:
             if isinstance(target, Operation):
                 self._check_operation(target)
-                return register.sync_cancel(self._fd, target.token, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
-            fd, fixed = fd_of(target, self._file_table)
-            cancel_flags |= abi.Cancel.FD | (abi.Cancel.FD_FIXED if fixed else 0)
-            return register.sync_cancel(self._fd, target_fd=fd, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
+                found = register.sync_cancel(self._fd, target.token, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
+            else:
+                fd, fixed = fd_of(target, self._file_table)
+                cancel_flags |= abi.Cancel.FD | (abi.Cancel.FD_FIXED if fixed else 0)
+                found = register.sync_cancel(self._fd, target_fd=fd, cancel_flags=int(cancel_flags), timeout_ns=timeout_ns)
+            # The kernel says 1 of a waitid or a wait for a futex, whatever was asked (seen on Linux 6.18).
+            return found if cancel_flags & (abi.Cancel.ALL | abi.Cancel.ANY) else 0
         except OSError as error:
             if error.errno == errno.ETIME:
                 raise TimeoutError("sync_cancel: it still runs") from None

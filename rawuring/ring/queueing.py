@@ -163,7 +163,7 @@ class Queueing(Resolving):
         return repeated
 
     def cancel(self, operation: Operation[Any]) -> Operation[Any]:
-        """Queue the request that cancels an operation. Its own completion (0, ENOENT, EALREADY) is of no interest."""
+        """Queue the request that cancels an operation. Its own completion (0 or 1, ENOENT, EALREADY) is of no interest."""
         self._check_usable()
         self._check_operation(operation)
         if self._link_flag:
