@@ -101,6 +101,35 @@ def check_whole(ring: Ring, pool: BufferRing, pair: Pair) -> None:
     pool.give_back(bids)
 
 
+# --- groups
+
+
+def test_a_group_is_closed_by_its_own_ring(ring: Ring, pair: Pair) -> None:
+    needs("6.0", ring)
+    one, other = pair
+    with Ring(4) as another:
+        ours, theirs = ring.buffer_ring(2, 16), another.buffer_ring(2, 16)
+        assert ours.bgid == theirs.bgid
+        stream = another.recv_multishot(one, theirs)
+        another.submit()
+        with pytest.raises(OutOfOrderError, match="another ring"):
+            ring.close_buffer_ring(theirs)
+        other.send(b"theirs")
+        got = stream.next(HANG_NS)
+        assert got is not None and theirs.take(*got) == b"theirs", "it is in use there as before"
+        del stream
+    ring.close_buffer_ring(ours)
+    ring.close_buffer_ring(ours)
+    assert ring.buffer_ring(2, 16).bgid == ours.bgid, "and this ring's was taken back from the kernel"
+
+
+def test_only_a_buffer_ring_is_closed(ring: Ring) -> None:
+    with pytest.raises(BufferUseError, match="remove_buffers"):
+        ring.close_buffer_ring(ring.provided_buffers(2, 16))  # type: ignore[arg-type]
+    with pytest.raises(BufferUseError, match="no group"):
+        ring.close_buffer_ring(bytearray(8))  # type: ignore[arg-type]
+
+
 # --- receiving bundles
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from .. import abi, atomics, register
 from ..buffers import Buffer, BufferRing, IncrementalRing, OutgoingRing, ProvidedBuffers, RegisteredBuffers
 from ..cq import CompletionQueue
-from ..errors import OutOfOrderError, RawuringError, RingClosedError, UnsupportedError
+from ..errors import BufferUseError, OutOfOrderError, RawuringError, RingClosedError, UnsupportedError
 from ..files import FileTable
 from ..hints import Final, NoReturn, TypeVar
 from ..inflight import OWNED
@@ -337,8 +337,16 @@ class Ring(
         return pool
 
     def close_buffer_ring(self, pool: BufferRing) -> None:
-        """Take a group back from the kernel. Nothing in flight may use it: cancel that first, and reap it."""
+        """Take a group back from the kernel. Nothing in flight may use it: cancel that first, and reap it.
+
+        A second call does nothing.
+        """
         self._check_usable()
+        if isinstance(pool, ProvidedBuffers):
+            raise BufferUseError("a group of the legacy kind is the ring's to its end: remove_buffers empties it")
+        if isinstance(pool, BufferRing) and not pool._open and self._groups.get(pool.bgid) is not pool:
+            return
+        self._check_group(pool)
         users = [op for op in self._inflight.values() if getattr(op, "pool", None) is pool]
         if users:
             raise OutOfOrderError(
