@@ -1226,6 +1226,7 @@ def test_a_closed_ring_is_freed_without_the_collector(pair: Pair) -> None:
         (socket.AF_INET6, ("2001:db8::1", 443, 7, 3)),
         (socket.AF_UNIX, "/tmp/socket"),
         (socket.AF_UNIX, b"\0abstract"),
+        (socket.AF_UNIX, ""),
     ],
 )
 def test_addresses_there_and_back(family: int, address: Any) -> None:

@@ -39,8 +39,8 @@ def encode_address(family: int, address: Any) -> bytes:
         path = os.fsencode(address) if not isinstance(address, (bytes, bytearray)) else bytes(address)
         if len(path) >= 108:
             raise ValueError(f"an AF_UNIX path has at most 107 bytes: {len(path)}")
-        # The abstract namespace starts with a zero byte and has no terminator.
-        return bytes(abi.SOCKADDR_UN.pack(sun_family=family)[:2]) + path + (b"" if path[:1] == b"\0" else b"\0")
+        # The abstract namespace starts with a zero byte and has no terminator; an empty path is to be picked there.
+        return bytes(abi.SOCKADDR_UN.pack(sun_family=family)[:2]) + path + (b"" if path[:1] in (b"\0", b"") else b"\0")
     try:
         if family == socket.AF_INET:
             host, port = address
