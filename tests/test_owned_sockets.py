@@ -438,6 +438,9 @@ def test_a_message_to_another_ring(ring: Ring, target: Ring) -> None:
     for user_data in (1 << 63, -1):
         with pytest.raises(RawuringError, match="below"):
             ring.msg_ring(target, 0, user_data)
+    for res, cqe_flags in ((1 << 32, None), (-(1 << 31) - 1, None), (0, 1 << 32), (0, -1)):
+        with pytest.raises(RawuringError, match="32 bits"):
+            ring.msg_ring(target, res, 7, cqe_flags=cqe_flags)
 
 
 def test_a_message_with_flags(ring: Ring, target: Ring) -> None:
@@ -602,6 +605,16 @@ def test_control_data_of_any_length(ring: Ring, messages: Pair, pipe: Pipe) -> N
     op = ring.recvmsg(other, [bytearray(1)], 0)
     message = op.wait(HANG_NS)
     assert message.fds == [] and message.is_control_truncated
+
+
+def test_an_empty_path_is_one_that_the_kernel_picks(ring: Ring) -> None:
+    needs(abi.Op.BIND.since, ring.supports(abi.Op.BIND))
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        names = []
+        for sock in (one, other):
+            assert ring.bind(sock, "").wait(HANG_NS) == 0
+            names.append(sock.getsockname())
+    assert names[0] != names[1] and all(name[:1] == b"\0" and len(name) > 1 for name in names)
 
 
 def test_a_server_at_a_path(tmp_path: Path, ring: Ring) -> None:

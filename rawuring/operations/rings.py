@@ -54,6 +54,10 @@ class RingOperations(OwnedOperations):
         they are those of the completion over there, otherwise 0 (Linux 6.3).
         """
         _check_user_data(user_data)
+        if not -(1 << 31) <= res < 1 << 32:
+            raise RawuringError(f"the result in a completion has 32 bits, and {res} does not fit: send a number below 2**31")
+        if cqe_flags is not None and not 0 <= cqe_flags < 1 << 32:
+            raise RawuringError(f"the flags of a completion have 32 bits, and {cqe_flags:#x} does not fit")
         fd, _ = fd_of(target, None)
         if cqe_flags is None:
             return self._queue(Operation, self.sq.prep_msg_ring, (fd, res, user_data, 0), target, callback,
