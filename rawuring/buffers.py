@@ -342,6 +342,9 @@ class BufferGroup:
         """Take the first off a list of buffers that are needed no more, as `drop` takes all."""
         bid = held[:1]; del held[0]; self._returned += bid  # fmt: skip
 
+    def check_receives(self) -> None:
+        """Refuse to be received into, where that cannot work."""
+
     @property
     def owes(self) -> bool:
         """Is there anything for `reclaim` to do?"""
@@ -729,6 +732,10 @@ class OutgoingRing(BufferRing):
         for bid in sent:
             self._free[bid] = None
         self._located = (position, flags_, [])
+
+    def check_receives(self) -> None:
+        """Refused: what is to be sent lies there."""
+        raise BufferUseError("these buffers are to send from: Ring.buffer_ring makes those to receive into")
 
     def held(self, cqe_flags: int) -> list[int]:
         """None: what was sent is free again."""

@@ -324,6 +324,24 @@ def test_buffers_to_send_from_are_filled_once(ring: Ring, tcp: Pair) -> None:
         pool.put(b"x")
 
 
+def test_nothing_is_received_into_buffers_to_send_from(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    pool = ring.send_buffers(2, 512)
+    pool.put(b"to be sent")
+    other.send(b"received")
+    for receive in (
+        ring.recv_select, ring.recv_multishot, ring.read_select, ring.read_multishot, ring.recvmsg_multishot,
+    ):  # fmt: skip
+        with pytest.raises(BufferUseError, match="buffer_ring"):
+            receive(one, pool)
+    with pytest.raises(BufferUseError, match="buffer_ring"):
+        ring.recv_select(one, pool, bundle=True)
+    assert ring.in_flight == 0
+    assert ring.send_bundle(one, pool).wait(HANG_NS) == 10 and other.recv(100) == b"to be sent"
+    assert one.recv(100) == b"received" and pool.free == 2
+
+
 def test_a_peer_that_is_gone_gets_nothing(ring: Ring, pair: Pair) -> None:
     needs_bundles(ring)
     one, other = pair
