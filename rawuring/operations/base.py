@@ -152,6 +152,10 @@ class OwnedOperations:
         """Hand what is queued to the kernel."""
 
     @abstractmethod
+    def _hand_over(self, timeout_ns: int | None) -> None:
+        """Submit, and wait until the kernel has taken everything, which an SQ thread does when it comes to it."""
+
+    @abstractmethod
     def lacks(self, name: str) -> str | None:
         """The release that what `name` stands for needs, if this kernel is older."""
 

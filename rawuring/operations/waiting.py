@@ -182,11 +182,11 @@ class WaitingOperations(OwnedOperations):
     ) -> int:
         """Cancel an operation, or with a file one that is in flight on it, and wait until the kernel has stopped it.
 
-        What is queued is submitted first. Returns 0; with Cancel.ALL all on the file, and how many that
+        What is queued is submitted first, and an SQ thread waited for until it has taken it. Returns 0; with Cancel.ALL all on the file, and how many that
         were. Each of them gets its final completion as always. Raises FileNotFoundError if nothing is
         found, TimeoutError if it still runs after `timeout_ns`. Linux 6.0.
         """
-        self.submit()
+        self._hand_over(timeout_ns)
         try:
             if isinstance(target, Operation):
                 self._check_operation(target)

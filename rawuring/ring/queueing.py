@@ -6,6 +6,7 @@ May import everything below ring, and `resolving`. It never writes an SQE itself
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,10 +16,12 @@ from ..files import fd_of
 from ..hints import Any, Final
 from ..inflight import BufferOperation, Callback, Operation, Prep, Stream
 from ..operations.base import Kind
+from .entering import deadline_after
 from .resolving import Resolving
 
 _IO_LINK: Final = int(abi.SqeFlag.IO_LINK)
 _SQ_WAIT: Final = int(abi.Enter.SQ_WAIT)
+_LOOK_AGAIN_S: Final = 0.0001
 
 _CQE_SKIP: Final = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 _REFUSED: Final = _CQE_SKIP | int(abi.SqeFlag.BUFFER_SELECT)
@@ -95,6 +98,15 @@ class Queueing(Resolving):
             taken = _enter(self._enter_fd, 0, 0, self._enter_flags | _SQ_WAIT)
             if taken < 0:
                 self._after_failure(-taken, 0)
+
+    def _hand_over(self, timeout_ns: int | None) -> None:
+        self.submit()
+        deadline = deadline_after(timeout_ns)
+        while self._sqpoll and self.sq.ready:
+            # SQ_WAIT returns at once while the queue is not full.
+            if deadline is not None and time.monotonic_ns() >= deadline:
+                raise TimeoutError("the SQ thread has not taken what is queued")
+            time.sleep(_LOOK_AGAIN_S)
 
     @contextmanager
     def link(self, entries: int) -> Iterator[None]:
