@@ -215,6 +215,7 @@ _BUF = Struct("=QIH")
 _BUF_NBYTES: Final = abi.IO_URING_BUF.nbytes
 _TAIL_OFFSET: Final = abi.IO_URING_BUF_RING.fields["tail"].offset
 _U16: Final = 0xFFFF
+_U32: Final = 0xFFFF_FFFF
 _F_BUFFER: Final = int(abi.CqeFlag.BUFFER)
 _BUFFER_SHIFT: Final = abi.CQE_BUFFER_SHIFT
 _F_BUF_MORE: Final = int(abi.CqeFlag.BUF_MORE)
@@ -248,7 +249,9 @@ class BufferGroup:
 
     def __init__(self, bgid: int, count: int, nbytes: int) -> None:
         self._open = False
-        if nbytes < 1 or count * nbytes > 1 << 40:
+        if not 0 <= bgid <= _U16:
+            raise RawuringError(f"a group of buffers has a number from 0 to {_U16}: {bgid} is not, leave out `bgid`")
+        if not 1 <= nbytes <= _U32 or count * nbytes > 1 << 40:
             raise RawuringError(f"{count} buffers of {nbytes} bytes cannot be had")
         self.bgid = bgid
         self.count = count
@@ -463,10 +466,18 @@ class BufferRing(BufferGroup):
 
     def register(self) -> None:
         """Show the group and all its buffers to the kernel. `Ring.buffer_ring` does it, and keeps the group from then on."""
-        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid, self.pbuf_flags)
-        self._open = True
+        self._show(self.pbuf_flags)
         self._coming[1].extend(range(self.count))
         self._publish()
+
+    def _show(self, pbuf_flags: int = 0) -> None:
+        # Said before it is true: after an interrupt in between, `unregister` asks the kernel.
+        self._open = True
+        try:
+            register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid, pbuf_flags)
+        except OSError:
+            self._open = False  # there may be one that is not ours
+            raise
 
     def follow(self) -> None:
         """Note from now on which buffer is behind which: the completion of a bundle names its first alone."""
@@ -680,8 +691,7 @@ class OutgoingRing(BufferRing):
 
     def register(self) -> None:
         """Show the group to the kernel, with nothing in it."""
-        register.pbuf_ring(self._fd, _addressof(self._entries_keep), self.count, self.bgid)
-        self._open = True
+        self._show()
 
     @property
     def free(self) -> int:
@@ -759,6 +769,8 @@ class ProvidedBuffers(BufferGroup):
     __slots__ = ("_provide",)
 
     def __init__(self, bgid: int, count: int, nbytes: int, provide: Callable[[int, int], object]) -> None:
+        if not 1 <= count <= _U16:
+            raise RawuringError(f"a group of the legacy kind has 1 to {_U16} buffers: {count} is not")
         super().__init__(bgid, count, nbytes)
         self._provide = provide  # first bid, how many
         self._open = True

@@ -13,7 +13,7 @@ from conftest import RunChild
 from support import HANG_NS, Pipe, needs, pipe, ring
 from test_lifetimes import run
 
-from rawuring import BufferUseError, OutOfOrderError, Ring, Stream, UnsupportedError, abi
+from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi
 from rawuring.buffers import BufferRing
 from rawuring.inflight import BufferStream
 
@@ -128,6 +128,47 @@ def test_only_a_buffer_ring_is_closed(ring: Ring) -> None:
         ring.close_buffer_ring(ring.provided_buffers(2, 16))  # type: ignore[arg-type]
     with pytest.raises(BufferUseError, match="no group"):
         ring.close_buffer_ring(bytearray(8))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bgid", [-1, 70000])
+def test_a_group_has_a_number_of_16_bits(ring: Ring, bgid: int) -> None:
+    for make in (ring.buffer_ring, ring.provided_buffers):
+        with pytest.raises(RawuringError, match="0 to 65535"):
+            make(2, 16, bgid=bgid)
+    assert ring._groups == {}
+
+
+def test_a_group_that_could_not_be_made_leaves_its_number_free(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, nbytes in ((0, 16), (-1, 16), (70000, 16), (1, 1 << 32)):
+        for make in (ring.buffer_ring, ring.provided_buffers):
+            with pytest.raises(RawuringError):
+                make(count, nbytes, bgid=7)
+
+    def interrupt(*_: object, **fields: int) -> None:
+        raise KeyboardInterrupt
+
+    for place, attribute in ((BufferRing, "_publish"), (type(ring.sq), "prep_provide_buffers")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, attribute, interrupt)
+            make = ring.buffer_ring if place is BufferRing else ring.provided_buffers
+            with pytest.raises((KeyboardInterrupt, UnsupportedError)):
+                make(2, 16, bgid=7)
+    assert ring._groups == {}
+    assert ring.provided_buffers(2, 16, bgid=8).bgid == 8
+    needs("6.0", ring)
+    assert ring.buffer_ring(2, 16, bgid=7).bgid == 7, "the kernel has none of that number"
+
+
+def test_a_number_that_the_kernel_has_a_group_for_already(ring: Ring, pair: Pair) -> None:
+    needs("6.0", ring)
+    one, other = pair
+    pool = ring.buffer_ring(2, 16, bgid=7)
+    del ring._groups[7]  # as if the raw layer had registered it
+    with pytest.raises(FileExistsError):
+        ring.buffer_ring(2, 16, bgid=7)
+    ring._groups[7] = pool
+    other.send(b"there still")
+    assert ring.recv_select(one, pool).wait(HANG_NS) == b"there still"
 
 
 # --- receiving bundles

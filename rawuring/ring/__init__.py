@@ -328,10 +328,11 @@ class Ring(
         self._locates = self._locates or pool.locates
         try:
             pool.register()
-        except OSError as error:
+        except BaseException as error:
+            pool.unregister()
             del self._groups[pool.bgid]
             for what, since in (("a provided-buffer ring", "5.19"), ("an incremental one", abi.PbufRing.INC.since)):
-                if error.errno == errno.EINVAL and release(os.uname().release) < release(since):
+                if getattr(error, "errno", 0) == errno.EINVAL and release(os.uname().release) < release(since):
                     raise UnsupportedError(what, since) from None
             raise
         return pool
@@ -369,7 +370,13 @@ class Ring(
 
         group = ProvidedBuffers(bgid, count, nbytes, provide)
         self._groups[bgid] = group
-        provide(0, count)
+        try:
+            provide(0, count)
+        except BaseException:
+            # One in flight brings the kernel the buffers all the same.
+            if not any(operation._keep is group for operation in self._inflight.values()):
+                del self._groups[bgid]
+            raise
         return group
 
     def register_eventfd(self, event_fd: int, *, only_async: bool = False) -> None:
