@@ -219,6 +219,8 @@ _U32: Final = 0xFFFF_FFFF
 _F_BUFFER: Final = int(abi.CqeFlag.BUFFER)
 _BUFFER_SHIFT: Final = abi.CQE_BUFFER_SHIFT
 _F_BUF_MORE: Final = int(abi.CqeFlag.BUF_MORE)
+_ASYNC: Final = int(abi.SqeFlag.ASYNC)
+_ASYNC_LOSES: Final = "takes its buffers before there is data if ASYNC is set, and loses them if none comes: leave it out"
 _PRIVATE: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 Part = tuple[int, int, int]  # buffer, where in it, how many bytes: of the data of a completion
@@ -345,8 +347,10 @@ class BufferGroup:
         """Take the first off a list of buffers that are needed no more, as `drop` takes all."""
         bid = held[:1]; del held[0]; self._returned += bid  # fmt: skip
 
-    def check_receives(self) -> None:
+    def check_receives(self, sqe_flags: int, *, bundle: bool = False) -> None:
         """Refuse to be received into, where that cannot work."""
+        if bundle and sqe_flags & _ASYNC:
+            raise OutOfOrderError(f"a bundle {_ASYNC_LOSES}")
 
     @property
     def owes(self) -> bool:
@@ -660,6 +664,11 @@ class IncrementalRing(BufferRing):
         if self._coming[1]:
             self._publish()
 
+    def check_receives(self, sqe_flags: int, *, bundle: bool = False) -> None:
+        """Refuse to be received into, where that cannot work."""
+        if sqe_flags & _ASYNC:
+            raise OutOfOrderError(f"a receive into an incremental buffer {_ASYNC_LOSES}")
+
     def _prepare(self, bid: int) -> int:
         self._used[bid] = self._lent[bid] = self._back[bid] = 0
         self._ended[bid] = False
@@ -743,7 +752,7 @@ class OutgoingRing(BufferRing):
             self._free[bid] = None
         self._located = (position, flags_, [])
 
-    def check_receives(self) -> None:
+    def check_receives(self, sqe_flags: int, *, bundle: bool = False) -> None:
         """Refused: what is to be sent lies there."""
         raise BufferUseError("these buffers are to send from: Ring.buffer_ring makes those to receive into")
 

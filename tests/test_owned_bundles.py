@@ -302,6 +302,23 @@ def test_bundles_need_a_buffer_ring_and_a_kernel(ring: Ring, pair: Pair, monkeyp
         ring.send_buffers(2, 16)
 
 
+@pytest.mark.parametrize("how", ["bundles", "incremental"])
+def test_a_worker_takes_no_buffer_that_nobody_could_give_back(ring: Ring, pair: Pair, how: str) -> None:
+    needs_bundles(ring)
+    one, _ = pair
+    bundle = how == "bundles"
+    pool = ring.buffer_ring(2, 16) if bundle else incremental(ring, 2, 16)
+    for receive in (ring.recv_select, ring.recv_multishot):
+        with pytest.raises(OutOfOrderError, match="ASYNC"):
+            receive(one, pool, bundle=bundle, sqe_flags=abi.SqeFlag.ASYNC)
+    if not bundle:
+        for read in (ring.read_select, ring.read_multishot):
+            with pytest.raises(OutOfOrderError, match="ASYNC"):
+                read(one, pool, sqe_flags=abi.SqeFlag.ASYNC)
+    assert ring.in_flight == 0
+    check_whole(ring, pool, pair)
+
+
 def test_a_stream_that_ends_after_so_many_bytes(ring: Ring, pair: Pair) -> None:
     needs(abi.RecvSend.RECV_MULTISHOT.since, ring)
     one, other = pair

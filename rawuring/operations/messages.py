@@ -258,7 +258,7 @@ class MessageOperations(OwnedOperations):
         Before Linux 6.18 a message without any data ends the stream.
         """
         self._check_group(pool)
-        pool.check_receives()
+        pool.check_receives(sqe_flags)
         fd, fixed = fd_of(sock, self._file_table)
         if isinstance(pool, IncrementalRing):
             raise BufferUseError("messages need whole buffers: one does not fit into what is left of an incremental one")

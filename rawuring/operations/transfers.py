@@ -90,7 +90,7 @@ class TransferOperations(OwnedOperations):
         With `bundle` into as many buffers as there is data for (Linux 6.10): see `BufferGroup.lend_bundle`.
         """
         self._check_group(pool)
-        pool.check_receives()
+        pool.check_receives(sqe_flags, bundle=bundle)
         if bundle:
             ioprio |= self._begin_bundles(pool)
         fd, fixed = fd_of(sock, self._file_table)
@@ -109,7 +109,7 @@ class TransferOperations(OwnedOperations):
         completion fills as many buffers as there is data for (6.10): see `BufferGroup.lend_bundle`.
         """
         self._check_group(pool)
-        pool.check_receives()
+        pool.check_receives(sqe_flags, bundle=bundle)
         if bundle:
             ioprio |= self._begin_bundles(pool)
         fd, fixed = fd_of(sock, self._file_table)
