@@ -79,7 +79,9 @@ class FileTable:
     def update(self, slot: int, files: list[Any]) -> int:
         """Put files (-1 for none) into the slots from `slot` on. Returns how many were done."""
         self.check()
-        return register.files_update(self._fd, slot, [fd_of(file, None)[0] for file in files])
+        fds = [fd_of(file, None)[0] for file in files]
+        self.reclaim()
+        return register.files_update(self._fd, slot, fds)
 
     def drop(self, slot: int) -> None:
         """Note that nobody took what the kernel put into a slot. Safe in a finalizer, in any thread."""
@@ -91,9 +93,9 @@ class FileTable:
         return bool(self._dropped and self._registered)
 
     def reclaim(self) -> None:
-        """Empty the slots that `drop` noted. In the ring's thread."""
+        """Empty the slots that `drop` noted. In the ring's thread, and before a slot is filled, which may be one of them."""
         while self._dropped and self._registered:
-            slot = self._dropped[0]; del self._dropped[0]; self.update(slot, [-1])  # fmt: skip
+            slot = self._dropped[0]; del self._dropped[0]; register.files_update(self._fd, slot, [-1])  # fmt: skip
 
     def unregister(self) -> None:
         """Drop the table and close what is in it. A second call does nothing.

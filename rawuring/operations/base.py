@@ -222,7 +222,9 @@ class OwnedOperations:
         if buffers is not self._registered_buffers:
             raise OutOfOrderError("these buffers are registered with another ring, or not any more")
 
-    def _check_table(self, table: FileTable) -> None:
+    def _prepare_table(self, table: FileTable) -> None:
+        """Check a table that an operation is to fill, and empty the slots that nobody took: not later, with what it puts there."""
         table.check()
         if table is not self._file_table:
             raise OutOfOrderError("this file table is of another ring")
+        table.reclaim()

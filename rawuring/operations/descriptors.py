@@ -117,7 +117,7 @@ class DescriptorOperations(OwnedOperations):
         slot: int = _ALLOC, dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Open a file into a slot of a file table, which the kernel picks unless `slot` says it. Result: a Fixed."""
-        self._check_table(into)
+        self._prepare_table(into)
         keep, addr, _ = pin_path(path)
         return self._queue(FixedOperation, self.sq.prep_openat_direct, (dirfd_of(dir_fd), addr, open_flags, mode, slot),
                            (keep, into, slot), callback, sqe_flags)  # fmt: skip
@@ -141,7 +141,7 @@ class DescriptorOperations(OwnedOperations):
         slot: int = _ALLOC, dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Open a file as `openat2` does into a slot of a file table, as `openat_direct` does. Result: a Fixed."""
-        self._check_table(into)
+        self._prepare_table(into)
         keep, addr, _ = pin_path(path)
         how, how_addr, _ = _pin_how(open_flags, mode, resolve)
         return self._queue(FixedOperation, self.sq.prep_openat2_direct, (dirfd_of(dir_fd), addr, how_addr, slot),
@@ -182,7 +182,7 @@ class DescriptorOperations(OwnedOperations):
 
         Result: a list of two Fixed, [read end, write end]. Linux 6.16.
         """
-        self._check_table(into)
+        self._prepare_table(into)
         memory = bytearray(_TWO_INTS.size)
         keep, addr, _ = pin_writable(memory)
         return self._queue(FixedPipeOperation, self.sq.prep_pipe_direct, (addr, pipe_flags, slot),
@@ -198,7 +198,7 @@ class DescriptorOperations(OwnedOperations):
         With `slot`, a file may be -1 to empty its slot, or abi.REGISTER_FILES_SKIP to leave it as it
         is. `FileTable.update` does the same at once. Linux 5.6, slots that the kernel picks 5.19.
         """
-        self._check_table(into)
+        self._prepare_table(into)
         memory = bytearray(b"".join(_INT.pack(plain_fd(file)) for file in files))
         if not memory:
             raise BufferUseError("name at least one file to put into the table")
