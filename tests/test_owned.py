@@ -245,6 +245,34 @@ def test_a_table_that_is_gone_is_not_mistaken_for_the_next(ring: Ring) -> None:
     assert ring.read(second[0], bytearray(3)).wait() == 3
 
 
+@pytest.mark.parametrize("how", ["update", "openat_direct", "socket_direct", "accept_direct", "files_update", "pipe_direct"])
+def test_a_slot_that_nobody_took_is_emptied_before_it_is_filled(ring: Ring, listener: socket.socket, how: str) -> None:
+    needs("5.19", newest(ring) >= (5, 19))
+    if how == "pipe_direct":
+        needs(abi.Op.PIPE.since, ring.supports(abi.Op.PIPE))
+    files = ring.file_table(2)
+    ring.openat_direct("/dev/null", files).wait_cqe(HANG_NS)
+    dropped = [ring.openat_direct("/dev/null", files)]
+    while not dropped[0].done:
+        assert ring.run_once(HANG_NS)
+    dropped.clear()
+    gc.collect()
+    with open("/dev/zero", "rb") as file, client_of(listener):
+        ways: dict[str, Any] = {
+            "openat_direct": lambda: ring.openat_direct("/dev/zero", files, slot=1),
+            "socket_direct": lambda: ring.socket_direct(files, slot=1),
+            "accept_direct": lambda: ring.accept_direct(listener, files, slot=1),
+            "files_update": lambda: ring.files_update([file], files, slot=1),
+            "pipe_direct": lambda: ring.pipe_direct(files, slot=0),
+            "update": lambda: files.update(1, [file]) and ring.nop(),
+        }
+        op = ways[how]()
+        ring.submit()  # and not a wait, which would empty the slot first
+        op.wait(HANG_NS)
+        ring.nop().wait(HANG_NS)
+    assert ring.poll(files[1], select.POLLIN | select.POLLOUT | select.POLLHUP).wait(HANG_NS) > 0
+
+
 def test_a_closed_rings_tables_act_on_nobody_elses_ring() -> None:
     with Ring(8) as ring:
         files = ring.file_table(2)
@@ -464,6 +492,29 @@ def test_again_refuses_a_file_whose_number_has_changed(ring: Ring, listener: soc
         again = stream.again()
         pair[1].send(b"x")
         assert again.next(HANG_NS) is not None
+
+
+def test_again_refuses_what_is_gone(ring: Ring, listener: socket.socket, messages: Pair) -> None:
+    needs("6.0", newest(ring) >= (6, 0))
+    ours, theirs = messages
+    pool, files = ring.buffer_ring(4, 16), ring.file_table(2)
+    files.update(0, [ours])
+    streams = [ring.recv_multishot(ours, pool), ring.poll_multishot(files[0], select.POLLIN),
+               ring.accept_multishot_direct(listener, files)]  # fmt: skip
+    for stream in streams:
+        stream.cancel()
+        stream.wait_cqe(HANG_NS)
+        stream = stream.again()
+        stream.cancel()
+        stream.wait_cqe(HANG_NS)
+    ring.close_buffer_ring(pool)
+    assert ring.buffer_ring(4, 16).bgid == pool.bgid
+    files.unregister()
+    ring.file_table(2).update(0, [theirs])
+    for stream, match in zip(streams, ("group", "file table", "file table")):
+        with pytest.raises(OutOfOrderError, match=match):
+            stream.again()
+    assert ring.in_flight == 0
 
 
 class _Numbered:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 from .. import abi, syscalls
 from ..errors import OutOfOrderError, SubmissionQueueFullError
-from ..files import fd_of
+from ..files import Fixed, fd_of
 from ..hints import Any, Final
-from ..inflight import BufferOperation, Callback, Operation, Prep, Stream
-from ..operations.base import Kind
+from ..inflight import BufferOperation, BufferStream, Callback, Operation, Prep, Stream
+from ..operations.base import FixedStream, Kind
 from .entering import deadline_after
 from .resolving import Resolving
 
@@ -168,8 +168,13 @@ class Queueing(Resolving):
         """Queue a stream's request once more."""
         self._check_usable()
         kind, prep, args, keep, callback, sqe_flags, fields = operation.request
+        if isinstance(operation, BufferStream):
+            pool: Any = operation.pool
+            self._check_group(pool)
+        elif isinstance(operation, FixedStream):
+            self._prepare_table(operation.table)
         file = keep[0] if isinstance(keep, tuple) else keep
-        if hasattr(file, "fileno") and fd_of(file, self._file_table)[0] != args[0]:
+        if (isinstance(file, Fixed) or hasattr(file, "fileno")) and fd_of(file, self._file_table)[0] != args[0]:
             raise OutOfOrderError(f"the file of this {operation.name} has another fd now: queue it anew")
         repeated: Stream[Any] = self._queue(kind, prep, args, keep, callback, sqe_flags, operation.name, **fields)
         return repeated
