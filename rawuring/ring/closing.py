@@ -27,7 +27,7 @@ from .looping import Looping
 from .resolving import NOTHING
 
 _CANCEL_EVERYTHING: Final = int(abi.Cancel.ANY | abi.Cancel.ALL)
-_CLOSE_NS: Final = 1_000_000_000
+_CLOSE_NS: Final = 5_000_000_000
 _CANCEL_AGAIN_NS: Final = 50_000_000
 
 _get_ident = threading.get_ident
@@ -50,7 +50,7 @@ class Closing(Looping):
         """Cancel what is in flight, wait until the kernel is done with it, and give everything back.
 
         What was queued and never submitted is dropped, as if cancelled. If the kernel does not
-        finish within a second, the memory it may still write to is kept for the rest of the
+        finish within five seconds, the memory it may still write to is kept for the rest of the
         process and a ResourceWarning says so. A second call does nothing, unless the first was
         interrupted: then it goes on.
 
