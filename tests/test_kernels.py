@@ -210,7 +210,7 @@ END = {"kind": "end"}
         (console(FACTS, TESTS, ECHO, END), True, ""),
         (console(FACTS, TESTS, END), True, ""),
         (console(FACTS, {**TESTS, "status": 1, "failed": ["a", "b"]}, ECHO, END), True, "2 failed"),
-        (console(FACTS, {**TESTS, "status": 4}, END), True, "pytest ended with 4"),
+        (console(FACTS, {**TESTS, "status": 4}, END), True, "pytest refused its arguments"),
         (console(FACTS, {**TESTS, "status": -11}, END), True, "pytest ended with -11"),
         (console(FACTS, TESTS, {**ECHO, "ok": False}, END), True, "the echo server failed"),
         (console(FACTS), False, "it hung"),
@@ -279,11 +279,15 @@ def test_bad_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert run(capsys)[0] == 2
     assert run(capsys, "run", "--arch", "vax")[0] == 2
     assert run(capsys, "run", "--jobs", "0")[0] == 2
+    assert run(capsys, "run", "--timeout", "-5")[0] == 2
     status, said = run(capsys, "run", *cache, "--kernel", "6.1@vax")
     assert status == 2 and said.startswith("kernels.py: no machine is called vax")
     assert said.count("\n") == 1
     status, said = run(capsys, "support", *cache)
     assert status == 2 and "no guest has run yet" in said
+    outcome.keep(tmp_path / "outcomes", made())
+    status, said = run(capsys, "support", *cache, "--write", str(tmp_path / "absent" / "page"))
+    assert status == 2 and said == f"kernels.py: {tmp_path / 'absent' / 'page'}: No such file or directory\n"
 
 
 def test_without_qemu_or_apt_one_sentence_says_so(

@@ -3,7 +3,7 @@
     run      boot Debian kernels under QEMU, run the test suite and an echo server in each
     list     the kernels and Pythons that can be had
     shell    a prompt in a guest, with the checkout in /checkout
-    support  docs/support.md from the latest outcome of each kind of guest
+    support  docs/support.md from the latest whole run in each kind of guest
 
     python3 tools/kernels.py run --kernel 5.10 --kernel newest -- -k poll
     python3 tools/kernels.py run --arch s390x --kernel 6.1
@@ -137,7 +137,7 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
                 ended = one.guest.process.poll() is not None
                 if ended or time.monotonic() > one.deadline:
                     running.remove(one)
-                    done.append(finish(workshop, one, ended))
+                    done.append(finish(workshop, one, ended, is_whole=not pytest_arguments))
             time.sleep(0.2)
     finally:
         for one in running:
@@ -149,19 +149,21 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
 
 
 def start(workshop: Workshop, row: Row, script: str, timeout_s: float) -> Running:
-    initramfs = workshop.cache / "logs" / f"{row.file_name}.initramfs"
+    initramfs = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.initramfs"
     image.checkout(initramfs, row.root, script)
-    log = workshop.cache / "logs" / f"{row.file_name}.log"
+    # Named after the process, for others that run the same kind of guest at this moment.
+    log = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.log"
     print(f"{row.name}: booting, its console is in {log}", flush=True)
     guest = Guest(machines.command(row.machine, row.kernel_file, initramfs), log)
     now = time.monotonic()
     return Running(row, guest, initramfs, now, now + timeout_s * row.machine.slowness)
 
 
-def finish(workshop: Workshop, one: Running, ended: bool) -> outcome.Outcome:
+def finish(workshop: Workshop, one: Running, ended: bool, is_whole: bool) -> outcome.Outcome:
     one.guest.end()
     one.initramfs.unlink(missing_ok=True)
-    console = one.guest.log.read_text(encoding="utf-8", errors="replace")
+    log = one.guest.log.replace(workshop.cache / "logs" / f"{one.row.file_name}.log")
+    console = log.read_text(encoding="utf-8", errors="replace")
     problem, said = outcome.judge(console, ended)
     result = outcome.Outcome(
         kernel=one.row.kernel,
@@ -175,13 +177,14 @@ def finish(workshop: Workshop, one: Running, ended: bool) -> outcome.Outcome:
         echo=said.get("echo", {}),
         backend=said.get("backend", {}).get("name", ""),
     )
-    outcome.keep(workshop.cache / "outcomes", result)
+    if is_whole:
+        outcome.keep(workshop.cache / "outcomes", result)
     if result.is_green:
         counts = f"{result.tests['passed']} passed, {result.skipped} skipped"
         print(f"{result.name}: {counts}, echo in mode {result.mode} ({result.seconds} s)", flush=True)
     else:
         tail = "\n".join(console.splitlines()[-LOG_LINES:])
-        print(f"{result.name}: FAILED: {problem}; the end of {one.guest.log}:\n{tail}", flush=True)
+        print(f"{result.name}: FAILED: {problem}; the end of {log}:\n{tail}", flush=True)
     return result
 
 
@@ -236,7 +239,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="kernels.py", description="Run the tests on other kernels and architectures.")
     commands = top.add_subparsers(dest="command", required=True, metavar="{run,list,shell,support}")
 
-    sub = commands.add_parser("run", parents=[shared], help="boot kernels and run the tests in them")
+    sub = commands.add_parser(
+        "run", parents=[shared], help="boot kernels and run the tests in them",
+        usage="%(prog)s [OPTION ...] [-- PYTEST_ARGUMENT ...]",
+        description="--kernel, --arch and --python may be repeated: every combination is a guest.",
+    )  # fmt: skip
     sub.add_argument("--kernel", action="append", metavar="6.12[-16k][@ARCH]", help="default 5.10, 6.1, 6.12, newest")
     sub.add_argument("--arch", action="append", choices=list(MACHINES), help="default x86_64")
     sub.add_argument("--python", action="append", choices=list(image.PYTHONS), help="default 3.11")
@@ -270,12 +277,15 @@ def main(arguments: Sequence[str]) -> int:
     workshop = Workshop(options)
     try:
         if options.command == "run":
-            if options.jobs < 1:
-                raise KernelsError("--jobs is at least 1.")
+            if options.jobs < 1 or options.timeout <= 0:
+                raise KernelsError("--jobs is at least 1, and --timeout more than 0.")
             return run(workshop, options, arguments[split + 1 :])
         return {"list": list_all, "shell": shell, "support": write_support}[options.command](workshop, options)
     except KernelsError as problem:
         print(f"kernels.py: {problem}", file=sys.stderr)
+        return 2
+    except OSError as problem:
+        print(f"kernels.py: {problem.filename or ''}: {problem.strerror or problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("kernels.py: interrupted", file=sys.stderr)

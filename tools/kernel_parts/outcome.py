@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .image import numbers
 from .inside import heard
 
+ENDINGS = {4: "pytest refused its arguments", 5: "none of the tests selected is for guests"}
 NEEDS_LINUX = re.compile(r"needs Linux (\d+\.\d+)")
 
 
@@ -65,7 +66,8 @@ def judge(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
     problems = []
     if tests["status"] != 0:
         failed = tests.get("failed", [])
-        problems.append(f"{len(failed)} failed" if failed else f"pytest ended with {tests['status']}")
+        ending = ENDINGS.get(tests["status"], f"pytest ended with {tests['status']}")
+        problems.append(f"{len(failed)} failed" if failed else ending)
     if echo and not echo["ok"]:
         problems.append("the echo server failed")
     return ", ".join(problems), said
@@ -112,8 +114,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
             lines.append(f"FAILED on {outcome.name}: echo: {outcome.echo['said']}")
         for test in outcome.tests.get("unsteady", []):
             lines.append(f"UNSTEADY on {outcome.name}: {test} failed, and passed when it was run once more")
-    lines += ["", "skipped, by what they need:"]
-    lines += [f"  {reason}: {where}" for reason, where in skip_reasons(outcomes)]
+    if reasons := skip_reasons(outcomes):
+        lines += ["", "skipped, by what they need:", *(f"  {reason}: {where}" for reason, where in reasons)]
     return "\n".join(lines)
 
 
