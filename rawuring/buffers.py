@@ -775,13 +775,16 @@ class ProvidedBuffers(BufferGroup):
     Since      Linux 5.7            Man   io_uring_prep_provide_buffers(3)
     """
 
-    __slots__ = ("_provide",)
+    __slots__ = ("_provide", "_chaining")
 
-    def __init__(self, bgid: int, count: int, nbytes: int, provide: Callable[[int, int], object]) -> None:
+    def __init__(
+        self, bgid: int, count: int, nbytes: int, provide: Callable[[int, int], object], chaining: Callable[[], bool]
+    ) -> None:
         if not 1 <= count <= _U16:
             raise RawuringError(f"a group of the legacy kind has 1 to {_U16} buffers: {count} is not")
         super().__init__(bgid, count, nbytes)
         self._provide = provide  # first bid, how many
+        self._chaining = chaining  # would a request be part of a chain?
         self._open = True
 
     def give_back(self, bids: Iterable[int]) -> None:
@@ -791,6 +794,6 @@ class ProvidedBuffers(BufferGroup):
                 self._provide(bid, 1)
 
     def reclaim(self) -> None:
-        """Give back what was dropped. In the ring's thread."""
-        while self._returned and self._open:
+        """Give back what was dropped, but not into a chain that is being made. In the ring's thread."""
+        while self._returned and self._open and not self._chaining():
             bid = self._returned[0]; del self._returned[0]; self._provide(bid, 1)  # fmt: skip

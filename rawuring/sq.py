@@ -49,6 +49,7 @@ _NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
 _FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
 _USER_DATA_OFFSET = abi.IO_URING_SQE.fields["user_data"].offset
 _IO_LINK = int(abi.SqeFlag.IO_LINK)
+_LINKS = _IO_LINK | int(abi.SqeFlag.IO_HARDLINK)
 _WIDE = (int(abi.Op.NOP128), int(abi.Op.URING_CMD128))
 
 
@@ -166,6 +167,10 @@ class SubmissionQueue(
         if self.tail == self._published:
             raise RawuringError("the last SQE is already published: end the chain before submitting it")
         self._sqes[self._last() + _FLAGS_OFFSET] &= ~_IO_LINK
+
+    def ends_linked(self) -> bool:
+        """Does the SQE written last link to the next, and is it not published yet?"""
+        return self.tail != self._published and bool(self._sqes[self._last() + _FLAGS_OFFSET] & _LINKS)
 
     def last_user_data(self) -> int:
         """The user_data of the SQE written last."""

@@ -701,6 +701,25 @@ def test_provided_buffers_of_the_legacy_kind(ring: Ring, messages: Pair) -> None
         ring.provided_buffers(1, 1, bgid=group.bgid)
 
 
+@pytest.mark.parametrize("sqe_flags", [0, abi.SqeFlag.IO_LINK])
+def test_a_legacy_buffer_does_not_go_back_into_a_chain(ring: Ring, messages: Pair, sqe_flags: int) -> None:
+    ours, theirs = messages
+    group = ring.provided_buffers(1, 16)
+    theirs.send(b"one")
+    loan = group.lend(*ring.recv_select(ours, group).wait_cqe(HANG_NS))
+    with contextlib.nullcontext() if sqe_flags else ring.link(2):
+        tail = ring.sq.tail
+        with loan as view:
+            sent = ring.send(ours, bytes(view), sqe_flags=sqe_flags)
+        received = ring.recv(ours, bytearray(16))
+    assert ring.sq.tail == tail + 2
+    theirs.send(b"two")
+    assert sent.wait(HANG_NS) == 3 and received.wait(HANG_NS) == 3
+    ring.nop().wait(HANG_NS)
+    theirs.send(b"three")
+    assert ring.recv_select(ours, group).wait(HANG_NS) == b"three"
+
+
 def test_buffer_groups_are_closed_when_nothing_uses_them(ring: Ring, messages: Pair) -> None:
     needs("6.0", newest(ring) >= (6, 0))
     pool, other = ring.buffer_ring(2, 16), ring.buffer_ring(2, 16)

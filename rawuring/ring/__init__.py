@@ -368,7 +368,7 @@ class Ring(
         def provide(bid: int, how_many: int) -> object:
             return self.provide_buffers(group, bid, how_many)
 
-        group = ProvidedBuffers(bgid, count, nbytes, provide)
+        group = ProvidedBuffers(bgid, count, nbytes, provide, self._chaining)
         self._groups[bgid] = group
         try:
             provide(0, count)

@@ -141,6 +141,10 @@ class Queueing(Resolving):
                 raise
             raise
 
+    def _chaining(self) -> bool:
+        """Would what is queued next be part of a chain?"""
+        return bool(self._link_flag) or self.sq.ends_linked()
+
     def _end_chain(self, start: int) -> None:
         if self.sq.tail > start and self.sq.unpublished:
             self.sq.unlink_last()
