@@ -646,6 +646,26 @@ def test_link_timeout_cancels_what_takes_too_long(ring: Ring, pair: Pair) -> Non
     assert timer.wait_cqe(HANG_NS)[0] == -errno.ECANCELED
 
 
+def test_link_timeout_needs_something_to_watch(ring: Ring, pair: Pair) -> None:
+    with pytest.raises(OutOfOrderError, match="just before"):
+        ring.link_timeout(HOUR_NS)
+    ring.nop()
+    with pytest.raises(OutOfOrderError, match="just before"):
+        ring.link_timeout(HOUR_NS)
+    with pytest.raises(OutOfOrderError, match="just before"), ring.link(2):
+        ring.link_timeout(HOUR_NS)
+    ring.recv(pair[0], bytearray(1), sqe_flags=abi.SqeFlag.IO_LINK)
+    ring.submit()
+    with pytest.raises(OutOfOrderError, match="just before"):
+        ring.link_timeout(HOUR_NS)
+    pair[1].send(b"x")
+    finish(ring)
+    op = ring.recv(pair[0], bytearray(1), sqe_flags=abi.SqeFlag.IO_LINK)
+    timer = ring.link_timeout(1_000_000)
+    assert timer.wait_cqe(HANG_NS)[0] == -errno.ETIME
+    assert op.wait_cqe(HANG_NS)[0] == -errno.ECANCELED
+
+
 def test_cancel_by_operation_by_file_and_everything(ring: Ring, pair: Pair, pipe: Pipe) -> None:
     needs("5.19", newest(ring) >= (5, 19))
     op = ring.recv(pair[0], bytearray(1))

@@ -9,7 +9,7 @@ import errno
 
 from .. import abi, register
 from ..buffers import pin_writable
-from ..errors import UnsupportedError
+from ..errors import OutOfOrderError, UnsupportedError
 from ..files import FileLike, fd_of
 from ..hints import Any
 from ..inflight import Callback, Operation, Stream
@@ -133,6 +133,10 @@ class WaitingOperations(OwnedOperations):
 
         Its `res`: -ETIME it fired, -ECANCELED it was not needed.
         """
+        if not self.sq.ends_linked():
+            raise OutOfOrderError(
+                "a link_timeout watches the operation queued just before it: queue both inside Ring.link, in this order"
+            )
         keep, addr, _ = pin_writable(timespec(timeout_ns))
         return self._queue(Operation, self.sq.prep_link_timeout, (addr, timeout_flags), keep, callback, sqe_flags)
 
