@@ -12,16 +12,17 @@ under an export.
 from __future__ import annotations
 
 import ctypes
-import mmap
-from collections import deque
 import errno
+import mmap
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 
 from . import abi, register
 from .atomics import Word16
 from .errors import BufferUseError, OutOfOrderError, RawuringError
-from .hints import Any, Final
+from .hints import Any, Final, Protocol
 
 Buffer = Any  # an object with the buffer protocol: collections.abc.Buffer exists from 3.12 on only
 Pin = tuple[object, int, int]  # what keeps the memory, its address, its size in bytes
@@ -675,19 +676,34 @@ class IncrementalRing(BufferRing):
         return self.nbytes
 
 
+class Send(Protocol):
+    """What a group to send from asks of a send: has it ended?"""
+
+    @property
+    def cqe(self) -> object: ...
+
+
 class OutgoingRing(BufferRing):
     """Buffers to send from: `put` fills one, and `Ring.send_bundle` sends what is there, in that order.
 
-    For one socket: the kernel sends the next buffer on whatever socket a bundle is sent on. After a
-    send that failed, what was not sent is still there.
+    For one socket: the kernel sends the next buffer on whatever socket a bundle is sent on. A send
+    takes every buffer when it starts. If it fails, is cancelled or ends short, what it had not sent
+    is dropped: its result says how many bytes went out, and what follows is to be `put` anew. What
+    was put after it had taken its own waits for the next send.
+
+    The buffers of what was dropped can be filled again when no send of the group is in flight any
+    more; on a ring whose restrictions keep it from asking the kernel (PBUF_STATUS) only when the
+    group is closed.
 
     Since      Linux 6.10           Man   io_uring_prep_send_bundle(3)
     """
 
-    __slots__ = ("_nbytes_of", "_free", "_located")
+    __slots__ = ("_nbytes_of", "_free", "_located", "_sends", "_settled")
 
     _nbytes_of: list[int]
     _free: dict[int, None]  # in the order in which they became free
+    _sends: weakref.WeakSet[Send]  # with all that are in flight, since the ring holds these
+    _settled: bool  # is all that the sends took accounted for?
 
     locates = True
 
@@ -697,6 +713,8 @@ class OutgoingRing(BufferRing):
         self._nbytes_of = [0] * count
         self._free = dict.fromkeys(range(count))
         self._located: tuple[int, int, list[int]] = (-1, 0, [])  # as an IncrementalRing has it
+        self._sends = weakref.WeakSet()
+        self._settled = True
 
     def register(self) -> None:
         """Show the group to the kernel, with nothing in it."""
@@ -705,7 +723,7 @@ class OutgoingRing(BufferRing):
     @property
     def free(self) -> int:
         """How many buffers can be filled."""
-        self._note()
+        self._settle()
         return len(self._free)
 
     def put(self, data: Buffer) -> int:
@@ -714,7 +732,7 @@ class OutgoingRing(BufferRing):
         nbytes = len(source)
         if not 1 <= nbytes <= self.nbytes:
             raise BufferUseError(f"a buffer of {self.nbytes} bytes cannot hold {nbytes} to send")
-        self._note()
+        self._settle()
         if not self._free:
             raise OutOfOrderError("every buffer of this group waits to be sent: send_bundle first")
         if not self._open:
@@ -751,6 +769,35 @@ class OutgoingRing(BufferRing):
         for bid in sent:
             self._free[bid] = None
         self._located = (position, flags_, [])
+
+    def begin_send(self, send: Send) -> None:
+        """Know of a send before the kernel does."""
+        self._sends.add(send)
+        self._settled = False
+
+    def _settle(self) -> None:
+        """Free what was sent; and once no send is in flight, what the kernel took and did not send."""
+        self._note()
+        if self._settled:
+            return
+        for send in list(self._sends):
+            if send.cqe is None:
+                return
+            self._sends.discard(send)
+        if len(self._free) < self.count and self._open:
+            self._free_dropped()
+        self._settled = True
+
+    def _free_dropped(self) -> None:
+        try:
+            head = register.buf_ring_head(self._fd, self.bgid)
+        except OSError:
+            return  # restricted
+        tail, coming = self._coming
+        waiting = {self._order[position & self._mask] for position in range(tail - ((tail - head) & _U16), tail)}
+        for bid in range(self.count):
+            if bid not in waiting and bid not in coming:
+                self._free[bid] = None
 
     def check_receives(self, sqe_flags: int, *, bundle: bool = False) -> None:
         """Refused: what is to be sent lies there."""

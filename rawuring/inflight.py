@@ -391,18 +391,31 @@ class BufferStream(Stream[int]):
         self._discard_rest()
 
 
+class SendPool(Pool, Protocol):
+    """Where the buffers of a send come from."""
+
+    def begin_send(self, send: Operation[Any]) -> None: ...
+
+
 class SendStream(BufferStream):
     """A send of provided buffers: completions until they are all sent.
 
-    Their buffers are free as soon as a completion is resolved.
+    Their buffers are free as soon as a completion is resolved. After the final one nothing more of
+    what this send took goes out: what its completions do not count was dropped.
     """
 
     __slots__ = ()
 
+    pool: SendPool
+
+    def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
+        super().begin(ring, token, name, keep, callback)
+        self.pool.begin_send(self)
+
     def wait(self, timeout_ns: int | None = None) -> int:
         """Submit, wait for the final completion, and return how many bytes were sent over all of them.
 
-        Raises the OSError of a negative result if none were. For those without a callback that nobody iterates over.
+        Fewer than were put: the rest was dropped. Raises the OSError of a negative result if none were. For those without a callback that nobody iterates over.
         """
         _, res, _ = self._ring.wait_for(self, timeout_ns)
         nbytes = sum(max(sent, 0) for sent, _ in self.stream[0])

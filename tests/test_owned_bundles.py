@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from random import Random
 
@@ -13,8 +14,8 @@ from conftest import RunChild
 from support import HANG_NS, Pipe, needs, pipe, ring
 from test_lifetimes import run
 
-from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi
-from rawuring.buffers import BufferRing
+from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi, register
+from rawuring.buffers import BufferRing, OutgoingRing
 from rawuring.inflight import BufferStream
 
 Pair = tuple[socket.socket, socket.socket]
@@ -400,14 +401,108 @@ def test_nothing_is_received_into_buffers_to_send_from(ring: Ring, pair: Pair) -
     assert one.recv(100) == b"received" and pool.free == 2
 
 
-def test_a_peer_that_is_gone_gets_nothing(ring: Ring, pair: Pair) -> None:
+def check_sends(ring: Ring, pool: OutgoingRing, pair: Pair, waiting: bytes = b"") -> None:
+    """Every buffer can be filled but those of `waiting`, and just what is put now is sent behind these."""
+    one, other = pair
+    expected = waiting
+    while pool.free:
+        data = b"new%d" % pool.free
+        pool.put(data)
+        expected += data
+    assert ring.send_bundle(one, pool).wait(HANG_NS) == len(expected)
+    assert other.recv(2 * len(expected)) == expected
+    assert pool.free == pool.count
+
+
+def test_what_a_peer_that_is_gone_does_not_get_is_dropped(ring: Ring, pair: Pair, tcp: Pair) -> None:
     needs_bundles(ring)
     one, other = pair
     pool = ring.send_buffers(2, 8)
-    pool.put(b"lost")
     other.close()
-    with pytest.raises(BrokenPipeError):
-        ring.send_bundle(one, pool).wait(HANG_NS)
+    for lap in range(5):
+        for _ in range(1 + lap % 2):
+            pool.put(b"lost")
+        with pytest.raises(BrokenPipeError):
+            ring.send_bundle(one, pool).wait(HANG_NS)
+        assert pool.free == 2
+    check_sends(ring, pool, tcp)
+
+
+def test_what_a_cancelled_send_had_taken_is_dropped(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    full = 0
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            full += one.send(bytes(4096))
+    one.setblocking(True)  # else a send that finds no room ends at once
+    pool = ring.send_buffers(8, 8)
+    for _ in range(3):
+        pool.put(b"lost")
+    op = ring.send_bundle(one, pool)
+    ring.submit()
+    deadline = time.monotonic_ns() + HANG_NS
+    while register.buf_ring_head(ring._fd, pool.bgid) < 3:  # the SQ thread may take its time
+        assert time.monotonic_ns() < deadline
+        time.sleep(0.001)
+    pool.put(b"later")
+    assert pool.free == 4, "a send in flight may still need them"
+    op.cancel()
+    with pytest.raises(OSError) as failed:
+        op.wait(HANG_NS)
+    assert failed.value.errno == errno.ECANCELED
+    assert pool.free == 7
+    while full:
+        full -= len(other.recv(full))
+    check_sends(ring, pool, pair, b"later")
+
+
+def test_what_a_short_send_had_taken_is_dropped(ring: Ring, pair: Pair) -> None:
+    needs_bundles(ring)
+    one, other = pair
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    pool = ring.send_buffers(64, 4096)
+    expected = b""
+    for i in range(64):
+        data = bytes([i]) * 4096
+        pool.put(data)
+        expected += data
+    op = ring.send_bundle(one, pool)
+    ring.submit()
+    op.cancel()  # nobody reads: what does not fit at once never will
+    sent = op.wait(HANG_NS)
+    assert 0 < sent < len(expected)
+    got = b""
+    while len(got) < sent:
+        got += other.recv(sent)
+    assert got == expected[:sent]
+    assert pool.free == 64
+    check_sends(ring, pool, pair)
+
+
+def test_what_was_dropped_is_kept_where_the_kernel_cannot_be_asked(
+    ring: Ring, pair: Pair, tcp: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_bundles(ring)
+    pool = ring.send_buffers(4, 8)
+    pair[1].close()
+    pool.put(b"lost")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "restricted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "buf_ring_head", refuse)
+        with pytest.raises(BrokenPipeError):
+            ring.send_bundle(pair[0], pool).wait(HANG_NS)
+        assert pool.free == 3
+        pool.put(b"sent")
+        assert ring.send_bundle(tcp[0], pool).wait(HANG_NS) == 4 and tcp[1].recv(100) == b"sent"
+        assert pool.free == 3
+    pool.put(b"x")
+    assert ring.send_bundle(tcp[0], pool).wait(HANG_NS) == 1 and tcp[1].recv(100) == b"x"
+    check_sends(ring, pool, tcp)
 
 
 # --- incremental buffers

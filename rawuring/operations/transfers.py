@@ -123,8 +123,8 @@ class TransferOperations(OwnedOperations):
     ) -> SendStream:  # fmt: skip
         """Send everything that was `put` into a group made by `Ring.send_buffers`, in that order.
 
-        `wait()` has the number of bytes sent, over all completions. A send that is done before more was
-        put may end with ENOBUFS: nothing was left. Linux 6.10.
+        `wait()` has the number of bytes sent, over all completions: if they are fewer, or it fails, the rest is
+        dropped. A send that is done before more was put may end with ENOBUFS: nothing was left. Linux 6.10.
         """
         self._check_group(pool)
         if not isinstance(pool, OutgoingRing):
