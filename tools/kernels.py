@@ -40,7 +40,7 @@ from tools.kernel_parts import image, machines, outcome, support
 from tools.kernel_parts.machines import MACHINES, Guest, Machine
 from tools.kernel_parts.packages import MIRROR, KernelsError
 
-CI_ROWS = ("5.10@x86_64", "6.1@x86_64", "6.12@x86_64", "newest@x86_64")
+CI_ROWS = ("5.10@x86_64", "6.1@x86_64", "6.12@x86_64", "newest@x86_64", "newest@aarch64")
 TIMEOUT_S = 1500
 LOG_LINES = 40
 
