@@ -223,7 +223,10 @@ class OwnedOperations:
             raise OutOfOrderError("these buffers are registered with another ring, or not any more")
 
     def _prepare_table(self, table: FileTable) -> None:
-        """Check a table that an operation is to fill, and empty the slots that nobody took: not later, with what it puts there."""
+        """Check a table that an operation is to fill, and empty the slots that nobody took: not later, with what it puts there.
+
+        The last step before queueing: the `fileno()` or path of a caller's object may do anything to the table.
+        """
         table.check()
         if table is not self._file_table:
             raise OutOfOrderError("this file table is of another ring")

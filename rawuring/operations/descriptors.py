@@ -117,8 +117,8 @@ class DescriptorOperations(OwnedOperations):
         slot: int = _ALLOC, dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Open a file into a slot of a file table, which the kernel picks unless `slot` says it. Result: a Fixed."""
-        self._prepare_table(into)
         keep, addr, _ = pin_path(path)
+        self._prepare_table(into)
         return self._queue(FixedOperation, self.sq.prep_openat_direct, (dirfd_of(dir_fd), addr, open_flags, mode, slot),
                            (keep, into, slot), callback, sqe_flags)  # fmt: skip
 
@@ -141,9 +141,9 @@ class DescriptorOperations(OwnedOperations):
         slot: int = _ALLOC, dir_fd: int | None = None, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Open a file as `openat2` does into a slot of a file table, as `openat_direct` does. Result: a Fixed."""
-        self._prepare_table(into)
         keep, addr, _ = pin_path(path)
         how, how_addr, _ = _pin_how(open_flags, mode, resolve)
+        self._prepare_table(into)
         return self._queue(FixedOperation, self.sq.prep_openat2_direct, (dirfd_of(dir_fd), addr, how_addr, slot),
                            ((keep, how), into, slot), callback, sqe_flags)  # fmt: skip
 
@@ -198,10 +198,10 @@ class DescriptorOperations(OwnedOperations):
         With `slot`, a file may be -1 to empty its slot, or abi.REGISTER_FILES_SKIP to leave it as it
         is. `FileTable.update` does the same at once. Linux 5.6, slots that the kernel picks 5.19.
         """
-        self._prepare_table(into)
         memory = bytearray(b"".join(_INT.pack(plain_fd(file)) for file in files))
         if not memory:
             raise BufferUseError("name at least one file to put into the table")
+        self._prepare_table(into)
         keep, addr, _ = pin_writable(memory)
         return self._queue(SlotsOperation, self.sq.prep_files_update, (addr, len(files), slot),
                            ((keep, list(files)), into, slot, memory), callback, sqe_flags)  # fmt: skip

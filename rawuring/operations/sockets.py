@@ -40,9 +40,8 @@ class SocketOperations(OwnedOperations):
         callback: Callback | None = None, sqe_flags: int = 0,
     ) -> FixedOperation:  # fmt: skip
         """Make a socket in a slot of a file table, which the kernel picks unless `slot` says it. Result: a `Fixed`."""
-        self._prepare_table(into)
-        into.check()
         domain, kind, protocol = _socket_arguments(family, type, proto)
+        self._prepare_table(into)
         return self._queue(FixedOperation, self.sq.prep_socket_direct, (domain, kind, protocol, slot),
                            (None, into, slot), callback, sqe_flags)  # fmt: skip
 
@@ -89,9 +88,8 @@ class SocketOperations(OwnedOperations):
         Result: a `Fixed`. When the table is full the kernel accepts the connection, destroys it
         and answers ENFILE: keep a slot free for each accept in flight.
         """
-        self._prepare_table(into)
         fd, fixed = fd_of(listener, self._file_table)
-        into.check()
+        self._prepare_table(into)
         return self._queue(FixedOperation, self.sq.prep_accept_direct, (fd, 0, 0, accept_flags, slot),
                            (listener, into, slot), callback, sqe_flags | fixed)  # fmt: skip
 
@@ -111,9 +109,8 @@ class SocketOperations(OwnedOperations):
 
         When the table is full the kernel accepts a connection, destroys it and answers ENFILE.
         """
-        self._prepare_table(into)
         fd, fixed = fd_of(listener, self._file_table)
-        into.check()
+        self._prepare_table(into)
         return self._queue(FixedStream, self.sq.prep_multishot_accept_direct, (fd, 0, 0, 0), (listener, into), callback,
                            sqe_flags | fixed)  # fmt: skip
 
