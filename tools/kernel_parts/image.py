@@ -7,6 +7,7 @@ Imports the standard library, tools/check.py and its neighbours.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -61,6 +62,7 @@ class Shelf:
         self.machine = machine
         self.mirror = mirror
         self.suites: dict[str, Suite] = {}
+        self.roots: dict[str, Path] = {}
 
     def suite(self, name: str) -> Suite:
         if name not in self.suites:
@@ -115,6 +117,11 @@ class Shelf:
 
     def root(self, python: GuestPython) -> Path:
         """The initramfs with the Python, the test tools and busybox; the checkout is not in it."""
+        if python.name not in self.roots:
+            self.roots[python.name] = self._made_root(python)
+        return self.roots[python.name]
+
+    def _made_root(self, python: GuestPython) -> Path:
         suite = self.suite(python.suite)
         debs = suite.closure([*python.packages, *BASE_PACKAGES], UNUSED_PACKAGES)
         site = test_tools()
@@ -252,6 +259,7 @@ print(json.dumps(found))
 """
 
 
+@functools.cache
 def test_tools() -> dict[str, Path]:
     """The files of pytest and what it needs, all pure Python, from the environment that check.py makes."""
     here = check.describe(sys.executable)

@@ -49,6 +49,25 @@ class Outcome(NamedTuple):
         return (match[1] if match else "refused") if self.echo["ok"] else "failed"
 
     @property
+    def place(self) -> tuple[str, str]:
+        """The machine and its pages, for a table."""
+        facts = self.facts
+        machine = self.machine + (" (big-endian)" if facts.get("byteorder") == "big" else "")
+        return machine, f"{facts['page_nbytes'] // 1024} KiB" if facts else "?"
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """What passed, failed, was skipped and left out, and the echo server's mode, for a table."""
+        tests = self.tests
+        return (
+            str(tests.get("passed", "?")),
+            str(len(tests["failed"])) if "failed" in tests else self.problem or "?",
+            str(self.skipped) if tests else "?",
+            str(tests.get("deselected", "?")),
+            self.mode,
+        )
+
+    @property
     def skipped(self) -> int:
         return sum(self.tests.get("skipped", {}).values())
 
@@ -88,20 +107,7 @@ HEADINGS = ("kernel", "machine", "pages", "Python", "passed", "failed", "skipped
 
 
 def row(outcome: Outcome) -> tuple[str, ...]:
-    facts, tests = outcome.facts, outcome.tests
-    page = f"{facts['page_nbytes'] // 1024} KiB" if facts else "?"
-    return (
-        outcome.kernel,
-        outcome.machine + (" (big-endian)" if facts.get("byteorder") == "big" else ""),
-        page,
-        outcome.python,
-        str(tests.get("passed", "?")),
-        str(len(tests["failed"])) if "failed" in tests else outcome.problem or "?",
-        str(outcome.skipped) if tests else "?",
-        str(tests.get("deselected", "?")),
-        outcome.mode,
-        f"{outcome.seconds} s",
-    )
+    return (outcome.kernel, *outcome.place, outcome.python, *outcome.counts, f"{outcome.seconds} s")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

@@ -77,18 +77,5 @@ def page(outcomes: Sequence[Outcome]) -> str:
 
 
 def row(outcome: Outcome) -> tuple[str, ...]:
-    facts, tests = outcome.facts, outcome.tests
-    return (
-        outcome.kernel,
-        facts.get("release", "?"),
-        outcome.machine + (", big-endian" if facts.get("byteorder") == "big" else ""),
-        f"{facts['page_nbytes'] // 1024} KiB" if facts else "?",
-        facts.get("python", outcome.python),
-        str(tests.get("passed", "?")),
-        str(len(tests["failed"])) if "failed" in tests else outcome.problem,
-        str(outcome.skipped),
-        str(tests.get("deselected", "?")),
-        outcome.mode,
-        outcome.backend,
-        outcome.date,
-    )
+    release, python = outcome.facts.get("release", "?"), outcome.facts.get("python", outcome.python)
+    return (outcome.kernel, release, *outcome.place, python, *outcome.counts, outcome.backend, outcome.date)
