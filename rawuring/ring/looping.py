@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..errors import OutOfOrderError
 from ..hints import Any, Final
@@ -85,35 +85,33 @@ class Looping(Queueing):
     def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool:
         """Submit and wait until a stream has a completion to take. False after the final one."""
         if not operation.stream[0] and operation.cqe is None:
-            self._check_can_wait("wait")
-            deadline = deadline_after(timeout_ns)
-            while not operation.stream[0] and operation.cqe is None:
-                if deadline is not None and time.monotonic_ns() >= deadline:
-                    raise TimeoutError(f"{operation.name}: no completion in time")
-                self._turn(deadline)
+            if not self._wait(lambda: bool(operation.stream[0]) or operation.cqe is not None, timeout_ns):
+                raise TimeoutError(f"{operation.name}: no completion in time")
         return bool(operation.stream[0])
 
     def wait_first(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
         """Submit and wait until an operation has the completion with its result, which need not be the final one."""
-        if operation.answer is None:
-            self._check_can_wait("wait")
-            deadline = deadline_after(timeout_ns)
-            while operation.answer is None:
-                if deadline is not None and time.monotonic_ns() >= deadline:
-                    return self._time_out(operation)
-                self._turn(deadline)
-        return operation.answer
+        if self._wait(lambda: operation.answer is not None, timeout_ns):
+            assert operation.answer is not None
+            return operation.answer
+        return self._time_out(operation)
 
     def wait_end(self, operation: Operation[Any], timeout_ns: int | None) -> None:
         """Submit and wait until an operation has its final completion, and do not cancel it."""
-        if operation.cqe is None:
+        if not self._wait(lambda: operation.cqe is not None, timeout_ns):
+            raise TimeoutError(f"{operation.name}: the kernel still needs the memory")
+        operation.settle()
+
+    def _wait(self, is_there: Callable[[], bool], timeout_ns: int | None) -> bool:
+        """Submit and wait until something is there. False if the time passed before."""
+        if not is_there():
             self._check_can_wait("wait")
             deadline = deadline_after(timeout_ns)
-            while operation.cqe is None:
+            while not is_there():
                 if deadline is not None and time.monotonic_ns() >= deadline:
-                    raise TimeoutError(f"{operation.name}: the kernel still needs the memory")
+                    return False
                 self._turn(deadline)
-        operation.settle()
+        return True
 
     def _time_out(self, operation: Operation[Any]) -> Cqe:
         deadline = time.monotonic_ns() + _CANCEL_NS
