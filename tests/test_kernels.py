@@ -225,6 +225,25 @@ def test_the_end_of_a_guest_is_judged(text: str, ended: bool, problem: str) -> N
     assert outcome.judge(text, ended)[0] == problem
 
 
+RAN = {"kind": "command", "status": 3, "stdout": "é\n" * 1000, "stderr": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "problem"),
+    [
+        (console(RAN, END), True, ""),
+        (console(RAN), False, "it hung"),
+        ("", True, "it ended before the command did"),
+        ("Kernel panic - not syncing\n", True, "the kernel panicked"),
+        (console(RAN, END).replace('"status"', '"sta[  9.1] BUG: tus"'), True, "what the command printed is damaged"),
+    ],
+)
+def test_the_end_of_a_command_is_judged(text: str, ended: bool, problem: str) -> None:
+    found, said = outcome.judge_command(text, ended)
+    assert found == problem
+    assert problem or (said["status"], said["stdout"]) == (3, RAN["stdout"])
+
+
 def made(**changes: Any) -> outcome.Outcome:
     facts, tests, echo = ({k: v for k, v in message.items() if k != "kind"} for message in (FACTS, TESTS, ECHO))
     values: dict[str, Any] = {
@@ -283,6 +302,8 @@ def test_bad_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     status, said = run(capsys, "run", *cache, "--kernel", "6.1@vax")
     assert status == 2 and said.startswith("kernels.py: no machine is called vax")
     assert said.count("\n") == 1
+    status, said = run(capsys, "exec", *cache, "--kernel", "6.1")
+    assert status == 2 and said.startswith("kernels.py: exec needs a command")
     status, said = run(capsys, "support", *cache)
     assert status == 2 and "no guest has run yet" in said
     outcome.keep(tmp_path / "outcomes", made())
@@ -359,3 +380,31 @@ def test_what_fails_once_is_run_again_and_told_apart(tmp_path: Path, monkeypatch
     (tmp_path / "failed-before").unlink()
     status, report = inside.run_tests(["-q"])
     assert status == 1 and len(report["failed"]) == 2 and report["unsteady"] == []
+
+
+def test_a_command_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    inside.main([json.dumps({"command": [sys.executable, "-c", code], "ordinary_user": False})])
+    problem, said = outcome.judge_command(capsys.readouterr().out, ended=True)
+    assert (problem, said) == ("", {"status": 3, "stdout": "out\n", "stderr": "err\n"})
+    inside.main([json.dumps({"command": ["/no/such/program"], "ordinary_user": False})])
+    problem, said = outcome.judge_command(capsys.readouterr().out, ended=True)
+    assert (problem, said["status"]) == ("", 127) and "No such file" in said["stderr"]
+
+
+def test_a_command_in_a_guest_ends_as_the_guest_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest is a program that prints what a console would."""
+    (tmp_path / "console").write_text(console({**RAN, "stdout": "out\n", "stderr": "err\n"}, END), encoding="utf-8")
+    row = kernels.Row(machines.MACHINES["x86_64"], "6.1", "3.11", tmp_path / "vmlinuz", tmp_path / "root")
+    monkeypatch.setattr(kernels.Workshop, "rows", lambda *arguments: [row])
+    monkeypatch.setattr(image, "checkout", lambda path, root, script: path.write_text(script))
+    monkeypatch.setattr(machines, "command", lambda *arguments: ["cat", str(tmp_path / "console")])
+    arguments = ["exec", "--cache", str(tmp_path), "--kernel", "6.1", "--", "x", "-v"]
+    assert kernels.main(arguments) == 3
+    assert capsys.readouterr() == ("out\n", "err\n")
+    assert list((tmp_path / "logs").iterdir()) == []
+    (tmp_path / "console").write_text("Kernel panic\n")
+    assert kernels.main(arguments) == 1
+    assert "the kernel panicked; its console is in" in capsys.readouterr().err

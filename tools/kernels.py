@@ -1,6 +1,7 @@
-"""Run the tests on other kernels and architectures: python3 tools/kernels.py {run,list,shell,support} ...
+"""Run the tests on other kernels and architectures: python3 tools/kernels.py {run,exec,list,shell,support} ...
 
     run      boot Debian kernels under QEMU, run the test suite and an echo server in each
+    exec     run a command in a guest, in the checkout: its output and exit status are the command's
     list     the kernels and Pythons that can be had
     shell    a prompt in a guest, with the checkout in /checkout
     support  docs/support.md from the latest whole run in each kind of guest
@@ -8,10 +9,11 @@
     python3 tools/kernels.py run --kernel 5.10 --kernel newest -- -k poll
     python3 tools/kernels.py run --arch s390x --kernel 6.1
     python3 tools/kernels.py run --kernel 6.12-16k@aarch64 --python 3.13
+    python3 tools/kernels.py exec --kernel 6.1 -- python3 -m rawuring --run
 
 Kernels and Pythons are Debian's packages, downloaded once into a cache and checked by apt; QEMU
-emulates every machine in software. Arguments after -- go to pytest in the guest; tests marked
-`slow` are left out unless these say otherwise (-m '').
+emulates every machine in software. With `run`, arguments after -- go to pytest in the guest; tests
+marked `slow` are left out unless these say otherwise (-m '').
 
 Exit status: 0 all passed, 1 a test or an echo failed or a guest hung or panicked, 2 bad usage, or
 QEMU or a package cannot be had here (one sentence says which).
@@ -20,6 +22,7 @@ QEMU or a package cannot be had here (one sentence says which).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -126,13 +129,13 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
         "echo": not options.no_echo,
         "ordinary_user": options.ordinary_user,
     }
-    script = f"python3 /guest/inside.py {shlex.quote(json.dumps(order))}\n"
+    script = script_of(order)
     waiting, running, done = list(rows), list[Running](), list[outcome.Outcome]()
-    (workshop.cache / "logs").mkdir(parents=True, exist_ok=True)
     try:
         while waiting or running:
             while waiting and len(running) < options.jobs:
                 running.append(start(workshop, waiting.pop(0), script, options.timeout))
+                print(f"{running[-1].row.name}: booting, its console is in {running[-1].guest.log}", flush=True)
             for one in list(running):
                 ended = one.guest.process.poll() is not None
                 if ended or time.monotonic() > one.deadline:
@@ -148,12 +151,17 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
     return 0 if all(result.is_green for result in done) else 1
 
 
+def script_of(order: dict[str, object]) -> str:
+    """What /init runs for an order to inside.py."""
+    return f"python3 /guest/inside.py {shlex.quote(json.dumps(order))}\n"
+
+
 def start(workshop: Workshop, row: Row, script: str, timeout_s: float) -> Running:
+    (workshop.cache / "logs").mkdir(parents=True, exist_ok=True)
     initramfs = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.initramfs"
     image.checkout(initramfs, row.root, script)
     # Named after the process, for others that run the same kind of guest at this moment.
     log = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.log"
-    print(f"{row.name}: booting, its console is in {log}", flush=True)
     guest = Guest(machines.command(row.machine, row.kernel_file, initramfs), log)
     now = time.monotonic()
     return Running(row, guest, initramfs, now, now + timeout_s * row.machine.slowness)
@@ -189,6 +197,30 @@ def finish(workshop: Workshop, one: Running, ended: bool, is_whole: bool) -> out
 
 
 # --- the other commands
+
+
+def execute(workshop: Workshop, options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Run a command in a guest: what it printed is ours to print, and its exit status is ours."""
+    if not command:
+        raise KernelsError("exec needs a command: kernels.py exec --kernel 6.1 -- python3 -m rawuring")
+    with contextlib.redirect_stdout(sys.stderr):  # what is downloaded is not the command's output
+        (row,) = workshop.rows([options.kernel], [options.arch], [options.python] if options.python else [])
+    order = {"command": [*command], "ordinary_user": options.ordinary_user}
+    one = start(workshop, row, script_of(order), options.timeout)
+    try:
+        ended = one.guest.wait(one.deadline - time.monotonic())
+    finally:
+        one.guest.end()
+        one.initramfs.unlink(missing_ok=True)
+    problem, said = outcome.judge_command(one.guest.log.read_text(encoding="utf-8", errors="replace"), ended)
+    if problem:
+        print(f"kernels.py: {row.name}: {problem}; its console is in {one.guest.log}", file=sys.stderr)
+        return 1
+    one.guest.log.unlink()
+    sys.stdout.write(said["stdout"])
+    sys.stderr.write(said["stderr"])
+    status = int(said["status"])
+    return status if status >= 0 else 128 - status  # a signal, as shells tell it
 
 
 def list_all(workshop: Workshop, options: argparse.Namespace) -> int:
@@ -237,7 +269,7 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--mirror", default=MIRROR, metavar="URL", help="default %(default)s")
     shared.add_argument("--install", action="store_true", help="install QEMU with apt-get where it is missing (root)")
     top = argparse.ArgumentParser(prog="kernels.py", description="Run the tests on other kernels and architectures.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="{run,list,shell,support}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="{run,exec,list,shell,support}")
 
     sub = commands.add_parser(
         "run", parents=[shared], help="boot kernels and run the tests in them",
@@ -257,6 +289,17 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument("--no-echo", action="store_true", help="leave out the echo server's load")
     sub.add_argument("--ordinary-user", action="store_true", help="run the tests as nobody instead of root")
+
+    sub = commands.add_parser(
+        "exec", parents=[shared], help="run a command in a guest", usage="%(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]"
+    )
+    sub.add_argument("--kernel", default=image.NEWEST, metavar="6.12[-16k][@ARCH]", help="default %(default)s")
+    sub.add_argument("--arch", default="x86_64", choices=list(MACHINES), help="default %(default)s")
+    sub.add_argument("--python", choices=list(image.PYTHONS), help="default 3.11")
+    sub.add_argument(
+        "--timeout", type=float, default=TIMEOUT_S, metavar="S", help="default %(default)s; slower machines get more"
+    )
+    sub.add_argument("--ordinary-user", action="store_true", help="as nobody instead of root")
 
     sub = commands.add_parser("list", parents=[shared], help="what can be had")
     sub.add_argument("--arch", action="append", choices=list(MACHINES), help="default all")
@@ -280,6 +323,8 @@ def main(arguments: Sequence[str]) -> int:
             if options.jobs < 1 or options.timeout <= 0:
                 raise KernelsError("--jobs is at least 1, and --timeout more than 0.")
             return run(workshop, options, arguments[split + 1 :])
+        if options.command == "exec":
+            return execute(workshop, options, arguments[split + 1 :])
         return {"list": list_all, "shell": shell, "support": write_support}[options.command](workshop, options)
     except KernelsError as problem:
         print(f"kernels.py: {problem}", file=sys.stderr)

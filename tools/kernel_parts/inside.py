@@ -161,12 +161,28 @@ def run_tests(arguments: list[str]) -> tuple[int, dict[str, Any]]:
     return status, report
 
 
+def run_command(command: list[str]) -> dict[str, Any]:
+    """How a command ended, as subprocess tells it or as shells do when it cannot be started, and what it printed."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace", check=False,
+        )  # fmt: skip
+    except OSError as error:
+        return {"status": 127, "stdout": "", "stderr": f"{command[0]}: {error.strerror}\n"}
+    return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
 def main(arguments: list[str]) -> None:
     options = json.loads(arguments[0])
     if options["ordinary_user"]:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+    if "command" in options:
+        say("command", **run_command(options["command"]))
+        say("end")
+        return
     started = time.monotonic()
     say("facts", **facts())
     status, report = run_tests(options["pytest"])

@@ -74,12 +74,10 @@ class Outcome(NamedTuple):
 
 def judge(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
     """What is wrong with a guest, empty if nothing; and all it said, by kind."""
-    said = {message.pop("kind"): message for message in heard(console)}
+    said = by_kind(console)
     tests, echo = said.get("tests", {}), said.get("echo", {})
     if "end" not in said:
-        if "Kernel panic" in console:
-            return "the kernel panicked", said
-        return ("it ended before its tests did" if ended else "it hung"), said
+        return early_end(console, ended, "its tests"), said
     if not tests:
         return "its report is damaged", said
     problems = []
@@ -90,6 +88,24 @@ def judge(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
     if echo and not echo["ok"]:
         problems.append("the echo server failed")
     return ", ".join(problems), said
+
+
+def judge_command(console: str, ended: bool) -> tuple[str, dict[str, Any]]:
+    """What is wrong with a guest that ran a command, empty if nothing; and how the command ended."""
+    said = by_kind(console)
+    if "end" not in said:
+        return early_end(console, ended, "the command"), {}
+    return ("", said["command"]) if "command" in said else ("what the command printed is damaged", {})
+
+
+def by_kind(console: str) -> dict[str, dict[str, Any]]:
+    return {message.pop("kind"): message for message in heard(console)}
+
+
+def early_end(console: str, ended: bool, work: str) -> str:
+    if "Kernel panic" in console:
+        return "the kernel panicked"
+    return f"it ended before {work} did" if ended else "it hung"
 
 
 def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
