@@ -26,10 +26,11 @@ from typing import Any
 import pytest
 
 from rawuring import abi, syscalls
-from rawuring.diagnosis import Diagnosis, Facts, classify, explain_setup_failure, facts, gather, why_unavailable
+from rawuring.diagnosis import Diagnosis, Facts, child, classify, explain_setup_failure, facts, gather, is_known, why_unavailable
 from rawuring.diagnosis.facts import MemoryLimit, trial
 from rawuring.diagnosis.limits import explain_enomem, explain_fd_limit, largest_ring, ring_nbytes
 from rawuring.diagnosis.report import version_of
+from rawuring.diagnosis.request import with_needs
 
 EPERM, ENOSYS, EACCES, EINVAL, EFAULT, EBADF = (
     errno.EPERM,
@@ -446,29 +447,28 @@ class TestChild:
 
             monkeypatch.setattr(time, "sleep", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                facts._in_child(lambda answers: signal.pause())
+                child.run(lambda memory: signal.pause(), 4)
             return self.no_child_left()
 
         assert in_child(work)
 
-    def test_a_child_that_hangs_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_child_that_hangs_is_ended(self) -> None:
         def work() -> bool:
-            def hang(answers: memoryview) -> None:
-                answers[0] = EPERM
+            def hang(memory: memoryview) -> None:
+                memory[0] = 1
                 signal.pause()
 
-            monkeypatch.setattr(facts, "_CHILD_TIMEOUT_S", 0.3)
-            assert facts._in_child(hang) == ([EPERM, None, None, None], None)
+            assert child.run(hang, 2, timeout_s=0.3) == (b"\x01\xff", None)
             return self.no_child_left()
 
         assert in_child(work)
 
     def test_a_child_that_fails_answers_nothing(self) -> None:
         def work() -> bool:
-            def fail(answers: memoryview) -> None:
+            def fail(memory: memoryview) -> None:
                 raise RuntimeError
 
-            assert facts._in_child(fail) == ([None] * 4, None)
+            assert child.run(fail, 2) == (b"\xff\xff", None)
             return self.no_child_left()
 
         assert in_child(work)
@@ -509,12 +509,12 @@ def test_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_capabilities_count_in_the_initial_namespace_only() -> None:
     status = {"CapEff": f"{1 << 14:016x}"}
-    assert facts._has_capability(status, True, 14) is True
-    assert facts._has_capability(status, True, 21) is False
-    assert facts._has_capability(status, False, 14) is False
-    assert facts._has_capability(status, None, 14) is None
-    assert facts._has_capability({}, True, 14) is None
-    assert facts._has_capability({"CapEff": "?"}, True, 14) is None
+    assert facts.has_capability(status, True, "CAP_IPC_LOCK") is True
+    assert facts.has_capability(status, True, "CAP_SYS_ADMIN") is False
+    assert facts.has_capability(status, False, "CAP_IPC_LOCK") is False
+    assert facts.has_capability(status, None, "CAP_IPC_LOCK") is None
+    assert facts.has_capability({}, True, "CAP_IPC_LOCK") is None
+    assert facts.has_capability({"CapEff": "?"}, True, "CAP_IPC_LOCK") is None
 
 
 # -- What was asked for: EINVAL and others.
@@ -524,16 +524,6 @@ def refused(entries: int, setup_flags: int, cq_entries: int = 0) -> Diagnosis:
     """The diagnosis of a set-up that this kernel refuses with EINVAL."""
     assert trial(entries, setup_flags, cq_entries, 0, -1) == EINVAL
     return explain_setup_failure(EINVAL, entries, setup_flags, cq_entries)
-
-
-def with_needs(flag: int) -> int:
-    for need in abi.SETUP_REQUIRES.get(Setup(flag), ())[-1:]:
-        flag |= with_needs(need)
-    return flag
-
-
-def kernel_knows(flag: int) -> bool:
-    return trial(2, with_needs(flag), 4, 0, -1) != EINVAL
 
 
 @pytest.mark.usefixtures("ring_possible")
@@ -550,7 +540,7 @@ class TestRefusedRequests:
 
     @pytest.mark.parametrize(("one", "other"), abi.SETUP_CONFLICTS)
     def test_each_conflict(self, one: Setup, other: Setup) -> None:
-        found = refused(8, with_needs(one) | with_needs(other))
+        found = refused(8, with_needs(one, Setup.DEFER_TASKRUN) | with_needs(other, Setup.DEFER_TASKRUN))
         assert (found.cause, found.confidence) == ("flags-conflict", "certain")
         assert f"{one.name} and {other.name} do not go together" in found.sentence
         self.check_advice(found, (one, other))
@@ -565,14 +555,14 @@ class TestRefusedRequests:
 
     def check_advice(self, found: Diagnosis, flags: tuple[Setup, ...]) -> None:
         """What the kernel would refuse all the same is not advised."""
-        unknown = [flag for flag in flags if not kernel_knows(flag)]
+        unknown = [flag for flag in flags if not is_known(flag)]
         assert ("besides" in found.sentence) is bool(unknown)
         if unknown:
             assert found.fix == f"Leave out {' and '.join(str(flag.name) for flag in unknown)}."
 
     def test_the_tables_are_what_this_kernel_refuses(self) -> None:
         # Without the two that need memory: its lack is found first.
-        known = [f for f in Setup if f not in (Setup.NO_MMAP, Setup.REGISTERED_FD_ONLY) and kernel_knows(f)]
+        known = [f for f in Setup if f not in (Setup.NO_MMAP, Setup.REGISTERED_FD_ONLY) and is_known(f)]
         workers = syscalls.setup(1, abi.IO_URING_PARAMS.pack(flags=Setup.SQPOLL))
         try:
             for one, other in itertools.combinations(known, 2):
@@ -591,7 +581,7 @@ class TestRefusedRequests:
         assert "0x80000000" in found.sentence
 
     def test_a_flag_that_this_kernel_does_not_know(self) -> None:
-        unknown = [flag for flag in Setup if not kernel_knows(flag)]
+        unknown = [flag for flag in Setup if not is_known(flag)]
         if not unknown:
             pytest.skip("this kernel knows every flag of the table")
         for flag in unknown:
@@ -636,7 +626,7 @@ class TestRefusedRequests:
         assert found.cause == "bad-wq-fd" and "with SQPOLL" in found.sentence
 
     def test_memory_of_the_caller(self) -> None:
-        if not kernel_knows(Setup.NO_MMAP):
+        if not is_known(Setup.NO_MMAP):
             pytest.skip("needs Linux 6.5 (NO_MMAP)")
         assert trial(8, Setup.NO_MMAP, 0, 0, 0) == EFAULT
         assert explain_setup_failure(EFAULT, 8, Setup.NO_MMAP).cause == "bad-memory"

@@ -15,7 +15,7 @@ No cause is derived from one errno, since a wrong cause is worse than none:
 
 from .facts import Facts, gather
 from .report import Diagnosis
-from .request import explain_setup_failure, why_unavailable
+from .request import explain_setup_failure, is_known, why_unavailable
 from .triage import classify
 
-__all__ = ["Diagnosis", "Facts", "classify", "explain_setup_failure", "gather", "why_unavailable"]
+__all__ = ["Diagnosis", "Facts", "classify", "explain_setup_failure", "gather", "is_known", "why_unavailable"]

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
+import itertools
 import os
-import signal
 import sys
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from .. import abi, syscalls
+from . import child
 from .report import errno_name, limit_text, signal_name, yes_no
 
-_CAP_IPC_LOCK: Final = 14
-_CAP_SYS_ADMIN: Final = 21
+CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_IPC_LOCK": 14, "CAP_SYS_ADMIN": 21, "CAP_SYS_NICE": 23}
+"""Those that io_uring asks for: zero-copy receive, RLIMIT_MEMLOCK, the sysctl, and SQPOLL before Linux 5.13."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ class Facts:
     enter_errno: int | None = None  # of io_uring_enter(-1, ...): EBADF if reachable
     register_errno: int | None = None  # of io_uring_register(-1, 0, ...): EINVAL or EBADF if reachable
     trial_errno: int | None = None  # of a ring of 2 entries without flags: 0 if it could be made
-    killed_by: int | None = None  # the signal that ended the child that made these calls
+    killed_by: int | None = None  # the signal that ended a child that made these calls
+    fatal: tuple[str, ...] = ()  # the calls that ended it
     seccomp: int | None = None  # Seccomp: of the thread's status: 0 none, 1 strict, 2 filter
     proc_readable: bool | None = None  # an absent sysctl then means that the kernel has none
     disabled: int | None = None  # sysctl kernel.io_uring_disabled
@@ -91,7 +91,8 @@ class Facts:
             if value is not None:
                 found.append(f"{name} gave {errno_name(value)}")
         if self.killed_by is not None:
-            found.append(f"a child that made these calls was ended by {signal_name(self.killed_by)}")
+            calls = ", ".join(self.fatal) or "one of these calls"
+            found.append(f"a child that made {calls} was ended by {signal_name(self.killed_by)}")
         for name, setting in (
             ("Seccomp", self.seccomp),
             ("kernel.io_uring_disabled", self.disabled),
@@ -112,8 +113,8 @@ def gather(observed_errno: int | None = None) -> Facts:
     """Observe. Takes a few milliseconds, most of them for the fork."""
     if not sys.platform.startswith("linux"):
         return Facts(system=sys.platform, observed_errno=observed_errno)
-    answers, killed_by = _in_child(_make_harmless_calls)
-    status, initial = _thread_status(), _in_initial_user_namespace()
+    answers, signals = _ask()
+    status, initial = thread_status(), in_initial_user_namespace()
     disabled = _read_int("/proc/sys/kernel/io_uring_disabled")
     group = _read_int("/proc/sys/kernel/io_uring_group")
     absent = answers[:3] == [errno.ENOSYS] * 3
@@ -125,13 +126,14 @@ def gather(observed_errno: int | None = None) -> Facts:
         enter_errno=answers[1],
         register_errno=answers[2],
         trial_errno=answers[3],
-        killed_by=killed_by,
-        seccomp=_to_int(status.get("Seccomp")),
+        killed_by=next(iter(signals.values()), None),
+        fatal=tuple(signals),
+        seccomp=to_int(status.get("Seccomp")),
         proc_readable=_read("/proc/sys/kernel/ostype") is not None,
         disabled=disabled,
         group=group,
         in_group=_in_group(group, initial),
-        sys_admin=_has_capability(status, initial, _CAP_SYS_ADMIN),
+        sys_admin=has_capability(status, initial, "CAP_SYS_ADMIN"),
         built_in=_built_in() if absent and disabled is None else None,
         emulator=_emulator() if absent else None,
         runtime=runtime,
@@ -144,10 +146,10 @@ def gather(observed_errno: int | None = None) -> Facts:
 
 def memory_limit() -> MemoryLimit:
     soft, hard = rlimit("RLIMIT_MEMLOCK")
-    exempt = _has_capability(_thread_status(), _in_initial_user_namespace(), _CAP_IPC_LOCK)
+    exempt = has_capability(thread_status(), in_initial_user_namespace(), "CAP_IPC_LOCK")
     charged = None
     if not exempt and soft != -1:
-        answer = _in_child(_make_ring_without_allowance)[0][0]
+        answer = _answers(_make_ring_without_allowance)[0][0]
         charged = None if answer is None else {0: False, errno.ENOMEM: True}.get(answer)
     return MemoryLimit(soft, hard, exempt, charged)
 
@@ -172,11 +174,9 @@ def trial(entries: int, setup_flags: int, cq_entries: int, sq_thread_cpu: int, w
 
 # -- Calls in a child process.
 
-_NANSWERS: Final = 4
+_CALLS: Final = ("io_uring_setup", "io_uring_enter", "io_uring_register", "a ring of 2 entries")
 _UNANSWERED: Final = -1
-_CHILD_TIMEOUT_S: Final = 5.0
 _LATE_RELEASE_S: Final = 0.3  # the memory of closed rings is given back about this late
-_PR_SET_DUMPABLE: Final = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc["syscall"]
@@ -189,24 +189,35 @@ def _errno_of(number: int, *arguments: int) -> int:
     return 0 if _syscall(number, *padded) >= 0 else ctypes.get_errno()
 
 
-def _make_harmless_calls(answers: memoryview) -> None:
+def _ask() -> tuple[list[int | None], dict[str, int]]:
+    """What each of the calls answered, and the signals that ended children which made them."""
+    answers: list[int | None] = []
+    signals: dict[str, int] = {}
+    while len(answers) < len(_CALLS):
+        found, killed_by = _answers(lambda memory: _make_harmless_calls(memory, answers))
+        answers += itertools.takewhile(lambda answer: answer is not None, found[len(answers) :])
+        if killed_by is None or len(answers) == len(_CALLS):
+            break
+        signals[_CALLS[len(answers)]] = killed_by
+        answers.append(None)  # another child makes the calls after it
+    return answers + [None] * (len(_CALLS) - len(answers)), signals
+
+
+def _make_harmless_calls(memory: memoryview, answered: Sequence[int | None]) -> None:
     """Three calls that fail before they do anything, and where set-up is reachable a small ring."""
-    answers[0] = _errno_of(syscalls.NR_SETUP, 0, 0)
-    answers[1] = _errno_of(syscalls.NR_ENTER, -1)
-    answers[2] = _errno_of(syscalls.NR_REGISTER, -1)
-    if answers[0] == errno.EFAULT:
-        answers[3] = _make_ring(entries=2)
-        deadline = time.monotonic() + _LATE_RELEASE_S
-        while answers[3] == errno.ENOMEM and time.monotonic() < deadline:
-            time.sleep(0.01)
-            answers[3] = _make_ring(entries=2)
+    answers = memory.cast("i")
+    calls = ((syscalls.NR_SETUP, 0, 0), (syscalls.NR_ENTER, -1), (syscalls.NR_REGISTER, -1))
+    for index in range(len(answered), len(calls)):
+        answers[index] = _errno_of(*calls[index])
+    if (answered[0] if answered else answers[0]) == errno.EFAULT:
+        answers[3] = patiently(lambda: _make_ring(entries=2))
 
 
-def _make_ring_without_allowance(answers: memoryview) -> None:
+def _make_ring_without_allowance(memory: memoryview) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]))
-    answers[0] = _make_ring(entries=1)
+    memory.cast("i")[0] = _make_ring(entries=1)
 
 
 def _make_ring(entries: int) -> int:
@@ -215,74 +226,19 @@ def _make_ring(entries: int) -> int:
     return _errno_of(syscalls.NR_SETUP, entries, ctypes.addressof(params))
 
 
-def _in_child(work: Callable[[memoryview], None]) -> tuple[list[int | None], int | None]:
-    """What `work` answered in a forked child, and the signal that ended the child.
-
-    The answers are in shared memory. A pipe would need two fds, which may be what is lacking,
-    and would not end while a child of another thread holds a copy.
-    """
-    nothing: list[int | None] = [None] * _NANSWERS
-    parent, pid = os.getpid(), 0
-    try:
-        shared = mmap.mmap(-1, mmap.PAGESIZE)
-    except OSError:
-        return nothing, None
-    with shared, memoryview(shared) as octets, octets.cast("i") as answers:
-        for index in range(_NANSWERS):
-            answers[index] = _UNANSWERED
-        try:
-            with warnings.catch_warnings():
-                # The warning is about locks held by other threads; the child takes none.
-                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                pid = os.fork()
-                if pid == 0:
-                    _work_and_exit(work, answers)
-            killed_by = _wait(pid)
-        except (OSError, RuntimeError):  # too many processes, or an interpreter that must not fork
-            return nothing, None
-        finally:
-            # An exception raised by a signal handler can come here in both processes.
-            if os.getpid() != parent:
-                os._exit(1)
-            if pid > 0:
-                _end(pid)
-        return [None if answer == _UNANSWERED else answer for answer in answers[:_NANSWERS].tolist()], killed_by
+def patiently(attempt: Callable[[], int]) -> int:
+    """The errno of a set-up, which is tried again for a while after ENOMEM."""
+    deadline = time.monotonic() + _LATE_RELEASE_S
+    while (code := attempt()) == errno.ENOMEM and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return code
 
 
-def _work_and_exit(work: Callable[[memoryview], None], answers: memoryview) -> NoReturn:
-    try:
-        import resource
-
-        signal.signal(signal.SIGSYS, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        work(answers)
-    finally:
-        os._exit(0)
-
-
-def _wait(pid: int) -> int | None:
-    """Wait for the child, which a filter may also have stopped; the signal that ended it."""
-    deadline = time.monotonic() + _CHILD_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # SIGCHLD is ignored, or somebody else waits for any child
-            return None
-        if ended:
-            return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        time.sleep(0.0005)
-    return None
-
-
-def _end(pid: int) -> None:
-    """End the child if it is still there. Asked first, since its id may be another's by now."""
-    try:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    except (ChildProcessError, ProcessLookupError):
-        pass
+def _answers(work: Callable[[memoryview], None]) -> tuple[list[int | None], int | None]:
+    """The numbers that `work` wrote in a child, and the signal that ended it."""
+    outcome = child.run(work, 4 * len(_CALLS))
+    answers = memoryview(outcome.octets).cast("i").tolist()
+    return [None if answer == _UNANSWERED else answer for answer in answers], outcome.killed_by
 
 
 # -- Reading the system. Each of these gives None where there is nothing to read.
@@ -318,33 +274,33 @@ def _read(path: str) -> str | None:
 
 
 def _read_int(path: str) -> int | None:
-    return _to_int(_read(path))
+    return to_int(_read(path))
 
 
-def _to_int(text: str | None) -> int | None:
+def to_int(text: str | None) -> int | None:
     try:
         return int(text or "")
     except ValueError:
         return None
 
 
-def _thread_status() -> dict[str, str]:
+def thread_status() -> dict[str, str]:
     """Filters and capabilities belong to a thread, not to the process."""
     text = _read("/proc/thread-self/status") or _read("/proc/self/status") or ""
     return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-def _in_initial_user_namespace() -> bool | None:
+def in_initial_user_namespace() -> bool | None:
     try:
         return os.readlink("/proc/self/ns/user") == "user:[4026531837]"  # PROC_USER_INIT_INO
     except OSError:
         return None
 
 
-def _has_capability(status: dict[str, str], initial: bool | None, capability: int) -> bool | None:
+def has_capability(status: dict[str, str], initial: bool | None, name: str) -> bool | None:
     """As the kernel's capable() sees it: in another user namespace it never has one."""
     try:
-        effective = bool(int(status["CapEff"], 16) >> capability & 1)
+        effective = bool(int(status["CapEff"], 16) >> CAPABILITIES[name] & 1)
     except (KeyError, ValueError):
         return None
     return initial if effective else False
@@ -360,13 +316,19 @@ def _in_group(group: int | None, initial: bool | None) -> bool | None:
     return group == os.getegid() or group in os.getgroups()
 
 
-def _built_in() -> bool | None:
+def configured() -> bool | None:
+    """Is io_uring in this kernel, by its configuration?"""
     here = release()
     text = _read(f"/boot/config-{here}") or _read(f"/lib/modules/{here}/config") or _config_gz() or ""
     if "CONFIG_IO_URING=y" in text:
         return True
-    if "# CONFIG_IO_URING is not set" in text:
-        return False
+    return False if "# CONFIG_IO_URING is not set" in text else None
+
+
+def _built_in() -> bool | None:
+    found = configured()
+    if found is not None:
+        return found
     # The system calls have a symbol in every kernel, the operations of the ring's file do not.
     try:
         with open("/proc/kallsyms", "rb") as file:

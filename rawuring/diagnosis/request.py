@@ -80,6 +80,28 @@ def why_unavailable() -> Diagnosis | None:
     return classify(facts.gather())
 
 
+def is_known(flag: int) -> bool | None:
+    """Does this kernel know the Setup flag? Asked with a trial ring, which must be possible without the flag."""
+    code = facts.patiently(lambda: try_harmless(with_needs(flag), facts.trial))
+    return None if code == errno.ENOMEM else code != errno.EINVAL
+
+
+def try_harmless(setup_flags: int, trial: Trial) -> int:
+    return trial(2, setup_flags, 4, _any_cpu(), -1)
+
+
+def with_needs(flag: int, preferred: int = 0) -> int:
+    """The flag and those that it does not go without; of alternatives a preferred one, or the first."""
+    needs = next((needs for other, needs in abi.SETUP_REQUIRES.items() if other == flag), ())
+    for need in [need for need in needs if need & preferred] or needs[:1]:
+        flag |= with_needs(int(need), preferred)
+    return flag
+
+
+def _any_cpu() -> int:
+    return (facts.allowed_cpus() or [0])[0]
+
+
 @dataclass(frozen=True)
 class _Request:
     entries: int
@@ -92,31 +114,21 @@ class _Request:
     def try_all_but(self, left_out: int) -> int:
         """The errno of the ring as asked for, without some of its flags."""
         cq_entries = self.cq_entries or 2 * self.entries
-        return self._try(self.entries, self.setup_flags & ~int(left_out), cq_entries, self.sq_thread_cpu, self.wq_fd)
+        cpu = _any_cpu() if self.sq_thread_cpu is None else self.sq_thread_cpu
+        wq_fd = -1 if self.wq_fd is None else self.wq_fd
+        return self.trial(self.entries, self.setup_flags & ~int(left_out), cq_entries, cpu, wq_fd)
 
     def try_harmless(self, setup_flags: int) -> int:
         """The errno of a small ring with these flags, whose values are not those asked for."""
-        return self._try(2, setup_flags, 4, None, None)
-
-    def _try(self, entries: int, setup_flags: int, cq_entries: int, cpu: int | None, wq_fd: int | None) -> int:
-        if cpu is None:
-            cpu = (facts.allowed_cpus() or [0])[0]
-        return self.trial(entries, setup_flags, cq_entries, cpu, -1 if wq_fd is None else wq_fd)
-
-    def with_needs(self, flag: int) -> int:
-        """The flag and those that it does not go without; of alternatives those asked for, or the first."""
-        needs = next((needs for other, needs in abi.SETUP_REQUIRES.items() if other == flag), ())
-        for need in [need for need in needs if need & self.setup_flags] or needs[:1]:
-            flag |= self.with_needs(int(need))
-        return flag
+        return try_harmless(setup_flags, self.trial)
 
     def unknown_to_kernel(self) -> list[int]:
         """The flags of which a ring is refused that has nothing else wrong with it."""
         if self.try_harmless(0) == errno.EINVAL:
             return []  # a plain ring is refused too, so a trial says nothing about flags
         # Those that need the fewest others first, so that none is blamed for one that it needs.
-        flags = sorted(bits_of(self.setup_flags), key=lambda bit: self.with_needs(bit).bit_count())
-        return [bit for bit in flags if self.try_harmless(self.with_needs(bit)) == errno.EINVAL]
+        flags = sorted(bits_of(self.setup_flags), key=lambda bit: with_needs(bit, self.setup_flags).bit_count())
+        return [bit for bit in flags if self.try_harmless(with_needs(bit, self.setup_flags)) == errno.EINVAL]
 
 
 def _explain_einval(request: _Request) -> Diagnosis:
@@ -204,7 +216,7 @@ def _unknown_flag(request: _Request) -> Diagnosis | None:
         return None
     flag = unknown[0]
     name, since = flag_name(flag), {int(known): known.since for known in abi.Setup}.get(flag)
-    evidence = (f"trial rings: EINVAL with {flag_names(request.with_needs(flag))}, not without flags",)
+    evidence = (f"trial rings: EINVAL with {flag_names(with_needs(flag, request.setup_flags))}, not without flags",)
     if since is None:
         return _einval("flag-unsupported", f"{_this_kernel()} does not know {name}.", "Leave it out.", evidence)
     release, needed = version_of(facts.release()), version_of(since)

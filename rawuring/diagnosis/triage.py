@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 from .facts import Facts, MemoryLimit
@@ -31,7 +32,7 @@ def classify(facts: Facts) -> Diagnosis | None:
             facts, "not-linux", CERTAIN, f"io_uring is a part of Linux, and this is {facts.system}.", "Run on Linux."
         )
     if facts.killed_by == signal.SIGSYS:
-        why = f"a seccomp filter{_whose(facts)} kills a process for io_uring's system calls."
+        why = f"a seccomp filter{_whose(facts)} kills a process for {_together(facts.fatal)}."
         return _diagnose(facts, "seccomp", CERTAIN, why, _seccomp_fix(facts))
     answers = (facts.setup_errno, facts.enter_errno, facts.register_errno)
     if facts.killed_by is not None or None in answers:
@@ -82,7 +83,7 @@ def _reachable(facts: Facts) -> Diagnosis | None:
 def _filtered(facts: Facts) -> Diagnosis:
     """Answers that the kernel's own code never gives."""
     calls = _unnatural(facts)
-    what = "io_uring's system calls" if len(calls) == 3 else " and ".join(calls)
+    what = _together(calls)
     if facts.seccomp == 0:
         return _diagnose(
             facts,
@@ -222,6 +223,10 @@ def _undecided(facts: Facts) -> Diagnosis:
         "Look at `sysctl kernel.io_uring_disabled` (0 allows everybody) "
         "and at `grep Seccomp: /proc/self/status` (2 is a filter).",
     )
+
+
+def _together(calls: Sequence[str]) -> str:
+    return " and ".join(calls) if 0 < len(calls) < 3 else "io_uring's system calls"
 
 
 def _whose(facts: Facts) -> str:
