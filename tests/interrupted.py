@@ -574,7 +574,9 @@ class CloseWithRaw(Close):
     """The same with requests of the raw layer in flight, which nothing keeps track of."""
 
     raw = True
-    functions = frozenset({"_raw_used", "_tear_down", "_watch_kernel", "_hung_up", "_close_fd", "_let_go", "_release_tables"})
+    functions = frozenset({
+        "_raw_used", "_tear_down", "_watch_kernel", "_give_writer", "_hung_up", "_close_fd", "_let_go", "_release_tables"
+    })  # fmt: skip
 
 
 class CloseSqThread(Close):

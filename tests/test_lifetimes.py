@@ -342,6 +342,58 @@ def test_memory_is_kept_when_the_kernel_does_not_let_go(run_child: RunChild) -> 
     )
 
 
+@pytest.mark.parametrize("table", ["made", "none"])
+def test_closing_does_not_wait_for_requests_that_use_a_slot(run_child: RunChild, table: str) -> None:
+    # Before Linux 6.13 the kernel waits for them before it gives up a table of files.
+    run(
+        run_child,
+        f"""
+        from rawuring import register
+        reader, writer = os.pipe()
+        ring = Ring(8)
+        pool = ring.buffer_ring(1, 64) if ring.supports(abi.Op.SOCKET) else ring.provided_buffers(1, 64)
+        memory = weakref.ref(pool._memory)
+        file, sqe_flags = reader, 0
+        if {table!r} == "made":
+            slots = ring.file_table(2)
+            slots.update(0, [reader])
+            file, sqe_flags = 0, abi.SqeFlag.FIXED_FILE
+        ring.sq.prep_read(file, pool.addr, 64, 0, user_data=1, sqe_flags=sqe_flags)
+        ring.submit()
+        closing.Closing._quiesce = lambda self: False  # as if it could not be cancelled
+        def refuse(fd):
+            raise AssertionError("this waits for the request")
+        register.unregister_files = refuse
+        ring.close()
+        assert not closing._kept
+        del pool
+        gc.collect()
+        assert memory() is None, "the kernel has let go, and nobody else has it"
+        os.write(writer, b"x")
+        assert os.read(reader, 1) == b"x", "it went to a closed ring"
+        """,
+    )
+
+
+def test_a_kernel_that_waits_for_every_request_before_it_makes_a_table_is_not_watched(run_child: RunChild) -> None:
+    run(
+        run_child,
+        """
+        reader, writer = os.pipe()
+        ring = Ring(8, mask_features=abi.Feature.RSRC_TAGS)
+        pool = ring.provided_buffers(1, 64)
+        ring.sq.prep_read(reader, pool.addr, 64, 0, user_data=1)
+        ring.submit()
+        before = open_fds()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ring.close()
+        assert ["memory is kept" in str(warning.message) for warning in caught] == [True], caught
+        assert len(closing._kept) == 1 and open_fds() == before - 1
+        """,
+    )
+
+
 # --- rings that are not closed
 
 

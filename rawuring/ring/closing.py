@@ -140,19 +140,26 @@ class Closing(Looping):
         """Have `_watch` hang up when the kernel has let go of the ring: a pipe's reader, whose writer the ring holds."""
         while self._watch:  # of an attempt that was interrupted
             fd = self._watch[-1]; del self._watch[-1]; os.close(fd)  # fmt: skip
+        if not self.features & abi.Feature.RSRC_TAGS:
+            return  # before Linux 5.13 making a table waits for every request of the ring
         try:
             self._watch += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return  # no fd is free
         try:
-            register.unregister_files(self._fd)
-        except OSError:
-            pass  # there was no table
-        try:
-            register.files(self._fd, self._watch[1:])
+            self._give_writer(self._watch[1:])
         except OSError:
             reader = self._watch[0]; del self._watch[0]; os.close(reader)  # fmt: skip  # it would never hang up
         writer = self._watch[-1]; del self._watch[-1]; os.close(writer)  # fmt: skip
+
+    def _give_writer(self, fds: list[int]) -> None:
+        """Into the table that is there: before Linux 6.13 unregistering it waits for the requests that use its slots."""
+        try:
+            register.files_update(self._fd, 0, fds)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            register.files(self._fd, fds)
 
     def _close_fd(self, reason: RingClosedError) -> None:
         self._closed = reason
