@@ -507,6 +507,34 @@ def test_a_file_may_come_in_silence(ring: Ring, target: Ring, pair: Pair) -> Non
     assert failed.value.errno == errno.ENFILE
 
 
+@pytest.mark.parametrize("notify", [False, True])
+@pytest.mark.parametrize("how", ["dropped", "raw", "by a callback"])
+def test_a_slot_of_another_ring_that_nobody_knows_of_is_emptied(
+    ring: Ring, target: Ring, pair: Pair, notify: bool, how: str
+) -> None:
+    needs(abi.MsgRingCommand.SEND_FD.since, ring)
+    ours, _ = ring.file_table(1), target.file_table(1)
+    ours.update(0, [pair[0]])
+    taken: list[int] = []
+
+    def take(op: object, res: int, cqe_flags: int) -> None:
+        taken.append(res)
+
+    op = ring.msg_ring_fd(target, ours[0], 4711, notify=notify, callback=take if how == "by a callback" else None)
+    if how == "raw":
+        assert op.wait_cqe(HANG_NS)[0] == 0
+    while not op.done:
+        assert ring.run_once(HANG_NS)
+    del op
+    assert taken == ([0] if how == "by a callback" else [])
+    target.submit_and_wait(0)
+    assert target.completions() == ([(4711, 0, 0)] if notify else [])
+    target.nop().wait(HANG_NS)
+    again = ring.msg_ring_fd(target, ours[0]).wait_cqe(HANG_NS)[0]
+    # The other ring's table has one slot: it is free again if nobody could know of it.
+    assert again == (0 if how == "dropped" and not notify else -errno.ENFILE)
+
+
 # --- polls, timers, cancels
 
 

@@ -15,28 +15,26 @@ from __future__ import annotations
 
 from .. import abi
 from ..errors import OutOfOrderError, RawuringError
-from ..files import FileTable, Fixed, fd_of
+from ..files import Fixed, fd_of
 from ..hints import TYPE_CHECKING, Any
-from ..inflight import OWNED, Callback, Operation, ValueOperation, Waiter
-from .base import OwnedOperations
+from ..inflight import OWNED, Callback, Operation, Waiter
+from .base import FixedOperation, OwnedOperations
 
 if TYPE_CHECKING:
     from ..ring import Ring
 
 
-class PassOperation(ValueOperation[Fixed]):
-    """A file on its way to another ring. Result: its `Fixed` there, which is that ring's."""
+class PassOperation(FixedOperation):
+    """A file on its way to another ring, which is told. Result: its `Fixed` there, which is that ring's."""
 
-    __slots__ = ("table", "slot")
+    __slots__ = ()
 
     def begin(self, ring: Waiter, token: int, name: str, keep: Any, callback: Callback | None) -> None:
         super().begin(ring, token, name, keep, callback)
-        self.table: FileTable
-        self.slot: int  # the one asked for, or FILE_INDEX_ALLOC
-        *_, self.table, self.slot = keep
+        self.unclaim()
 
-    def _value(self, res: int, cqe_flags: int) -> Fixed:
-        return self.table[res if self.slot == abi.FILE_INDEX_ALLOC else self.slot]
+    def unclaim(self) -> None:
+        self._taken = True  # the completion over there has it
 
 
 class RingOperations(OwnedOperations):
@@ -68,12 +66,13 @@ class RingOperations(OwnedOperations):
     def msg_ring_fd(
         self, target: Ring, source: Fixed, user_data: int = 0, *, slot: int = abi.FILE_INDEX_ALLOC,
         notify: bool = True, callback: Callback | None = None, sqe_flags: int = 0,
-    ) -> PassOperation:  # fmt: skip
+    ) -> FixedOperation:  # fmt: skip
         """Put the file of a slot of this ring into the file table of another, which picks a slot unless `slot` says it.
 
         Result: the `Fixed` over there. The other ring gets a completion with `user_data`, whose `res` is
-        the slot it picked, or 0; not with `notify=False`. The file belongs to that ring, and stays in
-        this one's slot as well. Linux 6.0.
+        the slot it picked, or 0. The file belongs to that ring, and stays in this one's slot as well.
+        With `notify=False` nobody is told but this operation, and the slot is emptied with it unless
+        `wait()` or the callback took it. Linux 6.0.
         """
         _check_user_data(user_data)
         if not isinstance(source, Fixed):
@@ -85,8 +84,9 @@ class RingOperations(OwnedOperations):
             raise OutOfOrderError("the other ring has no file table: make one there with file_table()")
         table.check()
         msg_ring_flags = 0 if notify else int(abi.MsgRing.CQE_SKIP)
-        return self._queue(PassOperation, self.sq.prep_msg_ring_fd, (fd, index, slot, user_data, msg_ring_flags),
-                           (target, source, table, slot), callback, sqe_flags)  # fmt: skip
+        kind = PassOperation if notify else FixedOperation
+        return self._queue(kind, self.sq.prep_msg_ring_fd, (fd, index, slot, user_data, msg_ring_flags),
+                           ((target, source), table, slot), callback, sqe_flags)  # fmt: skip
 
 
 def _check_user_data(user_data: int) -> None:

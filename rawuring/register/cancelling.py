@@ -26,9 +26,10 @@ def sync_cancel(
     """Cancel what ASYNC_CANCEL would, and wait, up to `timeout_ns`, for what is running and stops later.
 
     By `user_data`; by `target_fd` with Cancel.FD (a slot with Cancel.FD_FIXED); by `opcode` with
-    Cancel.OP; several of these with Cancel.USERDATA; everything with Cancel.ANY. Returns 0, or how
-    many with Cancel.ALL or ANY, which is 0 where none was found. Each of them completes, with
-    ECANCELED or EINTR, in a CQE that may come later than the return.
+    Cancel.OP; several of these with Cancel.USERDATA; everything with Cancel.ANY. Returns how many
+    with Cancel.ALL or ANY, which is 0 where none was found; otherwise 0, or 1 of a waitid or a wait
+    for a futex (seen on 6.18). Each of them completes, with ECANCELED or EINTR, in a CQE that may
+    come later than the return.
 
     Set a timeout on a DEFER_TASKRUN ring: nothing wakes the call when what was running ends, so it
     may wait for all of it (seen on 6.18). The request is cancelled all the same.
