@@ -13,6 +13,7 @@ Three kinds of failure stay apart:
 
 from __future__ import annotations
 
+import errno
 import os
 
 
@@ -76,6 +77,14 @@ class LostCompletionsError(RawuringError):
     """The kernel had no memory for completions and dropped them (EBADR): the ring's state is unknown."""
 
 
+# The kernel's own codes for a call to be made again after a signal, which programs are not meant to see:
+# ERESTARTSYS and those beside it. io_uring gives them away where a cancellation interrupts a worker
+# thread in the middle of an openat, for instance (seen on Linux 6.18), and says EINTR in a read.
+RESTARTS = (512, 513, 514, 516)
+
+
 def os_error(errno_value: int, what: str) -> OSError:
     """The OSError (of the subclass Python gives this errno) for a call named `what`."""
+    if errno_value in RESTARTS:
+        errno_value = errno.EINTR
     return OSError(errno_value, f"{what}: {os.strerror(errno_value)}")

@@ -9,7 +9,7 @@ import errno
 import time
 from collections.abc import Callable, Iterable
 
-from ..errors import OutOfOrderError
+from ..errors import RESTARTS, OutOfOrderError
 from ..hints import Any, Final
 from ..inflight import Cqe, Operation, Stream
 from .entering import deadline_after
@@ -19,9 +19,8 @@ from .terms import Terms
 _CANCEL_NS: Final = 1_000_000_000
 _CANCEL_AGAIN_NS: Final = 10_000_000
 
-# What ends a request that a cancellation found in a worker thread of the kernel, too: EINTR, or
-# ERESTARTSYS, which is no errno of programs, where an openat gives it away (seen on Linux 6.18).
-_CANCELLED: Final = (-errno.ECANCELED, -errno.EINTR, -512)
+# A cancellation that finds a request in a worker thread of the kernel interrupts it.
+_CANCELLED: Final = (errno.ECANCELED, errno.EINTR, *RESTARTS)
 
 
 class Looping(Queueing):
@@ -129,7 +128,7 @@ class Looping(Queueing):
             )
         if operation.cqe is not None:
             operation.settle()
-        if answer[1] in _CANCELLED:
+        if -answer[1] in _CANCELLED:
             raise TimeoutError(f"{operation.name}: timed out and was cancelled")
         return answer
 
