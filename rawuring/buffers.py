@@ -293,6 +293,12 @@ class BufferGroup:
         """
         raise NotImplementedError
 
+    def _checked(self, bids: Iterable[int]) -> list[int]:
+        bids = list(bids)
+        if bids and not 0 <= min(bids) <= max(bids) < self.count:
+            raise BufferUseError(f"this group has the buffers 0 to {self.count - 1}: {bids} are not all of them")
+        return bids
+
     def lend(self, res: int, cqe_flags: int) -> Loan:
         """The data of one completion in place, for `with`: on exit the view is dead and the buffer is given back.
 
@@ -513,9 +519,7 @@ class BufferRing(BufferGroup):
 
         Giving back a buffer twice hands it out twice, and two connections will write into it.
         """
-        bids = list(bids)
-        if bids and not 0 <= min(bids) <= max(bids) < self.count:
-            raise BufferUseError(f"this group has the buffers 0 to {self.count - 1}: {bids} are not all of them")
+        bids = self._checked(bids)
         # From this line on they are the kernel's. Whatever interrupts the next ones, they are
         # done again with the same values.
         self._coming[1].extend(bids)
@@ -644,7 +648,7 @@ class IncrementalRing(BufferRing):
 
     def give_back(self, bids: Iterable[int]) -> None:
         """End the loan of a part of each of these buffers: one mention for one completion."""
-        self._returned.extend(bids)
+        self._returned.extend(self._checked(bids))
         self.reclaim()
 
     @property
@@ -830,15 +834,14 @@ class ProvidedBuffers(BufferGroup):
         if not 1 <= count <= _U16:
             raise RawuringError(f"a group of the legacy kind has 1 to {_U16} buffers: {count} is not")
         super().__init__(bgid, count, nbytes)
-        self._provide = provide  # first bid, how many
+        self._provide = provide  # first bid, how many; what it cannot queue it drops
         self._chaining = chaining  # would a request be part of a chain?
         self._open = True
 
     def give_back(self, bids: Iterable[int]) -> None:
-        """Give buffers back to the kernel: a request for each, submitted with the next ones."""
-        if self._open:
-            for bid in bids:
-                self._provide(bid, 1)
+        """Give buffers back to the kernel: a request for each, submitted with the next ones; within a chain, after it."""
+        self._returned.extend(self._checked(bids))
+        self.reclaim()
 
     def reclaim(self) -> None:
         """Give back what was dropped, but not into a chain that is being made. In the ring's thread."""

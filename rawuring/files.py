@@ -95,7 +95,13 @@ class FileTable:
     def reclaim(self) -> None:
         """Empty the slots that `drop` noted. In the ring's thread, and before a slot is filled, which may be one of them."""
         while self._dropped and self._registered:
-            slot = self._dropped[0]; del self._dropped[0]; register.files_update(self._fd, slot, [-1])  # fmt: skip
+            slot = self._dropped[0]; del self._dropped[0]  # fmt: skip
+            try:
+                register.files_update(self._fd, slot, [-1])
+            except OSError as error:
+                if error.errno != errno.EACCES:  # a restricted ring never can
+                    self._dropped.appendleft(slot)
+                raise
 
     def unregister(self) -> None:
         """Drop the table and close what is in it. A second call does nothing.

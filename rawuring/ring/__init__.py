@@ -365,16 +365,22 @@ class Ring(
         self._check_usable()
         bgid = self._free_bgid(bgid)
 
-        def provide(bid: int, how_many: int) -> object:
-            return self.provide_buffers(group, bid, how_many)
+        def provide(bid: int, how_many: int) -> None:
+            before = self._last_token
+            try:
+                self.provide_buffers(group, bid, how_many)
+            except BaseException:
+                # One in flight brings the kernel the buffers all the same.
+                if not any(each._keep is group and each.token > before for each in self._inflight.values()):
+                    group.drop(list(range(bid, bid + how_many)))
+                raise
 
         group = ProvidedBuffers(bgid, count, nbytes, provide, self._chaining)
         self._groups[bgid] = group
         try:
             provide(0, count)
         except BaseException:
-            # One in flight brings the kernel the buffers all the same.
-            if not any(operation._keep is group for operation in self._inflight.values()):
+            if group.owes:
                 del self._groups[bgid]
             raise
         return group
