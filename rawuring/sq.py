@@ -172,6 +172,10 @@ class SubmissionQueue(
         """Does the SQE written last link to the next, and is it not published yet?"""
         return self.tail != self._published and bool(self._sqes[self._last() + _FLAGS_OFFSET] & _LINKS)
 
+    def last_opcode(self) -> int:
+        """The opcode of the SQE written last."""
+        return self._sqes[self._last()]
+
     def last_user_data(self) -> int:
         """The user_data of the SQE written last."""
         at = self._last() + _USER_DATA_OFFSET

@@ -36,6 +36,7 @@ from rawuring import (
     RawuringError,
     Ring,
     RingClosedError,
+    SubmissionQueueFullError,
     UnsupportedError,
     abi,
     register,
@@ -243,6 +244,43 @@ def test_a_table_that_is_gone_is_not_mistaken_for_the_next(ring: Ring) -> None:
         with pytest.raises(OutOfOrderError, match="not registered any more"):
             use()
     assert ring.read(second[0], bytearray(3)).wait() == 3
+
+
+def test_a_slot_that_could_not_be_emptied_is_later(ring: Ring, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("5.19", newest(ring) >= (5, 19))
+    path.touch()
+    files = ring.file_table(1)
+
+    def fail(code: int) -> None:
+        def refuse(*_: object) -> int:
+            raise OSError(code, "for a test")
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="for a test"):
+            patch.setattr(register, "files_update", refuse)
+            files.reclaim()
+
+    op = ring.openat_direct(path, files)
+    finish(ring)
+    del op
+    fail(errno.ENOMEM)
+    assert files.owes
+    ring.nop().wait(HANG_NS)
+    assert ring.openat_direct(path, files).wait(HANG_NS).slot == 0
+    files.drop(0)
+    fail(errno.EACCES)  # on a ring whose restrictions forbid it, the slot is lost; it is not tried at each wait
+    assert not files.owes
+
+
+def test_an_open_that_a_cancel_interrupts_has_an_errno_of_programs(ring: Ring, path: Path) -> None:
+    os.mkfifo(path)
+    op = ring.openat(path, sqe_flags=abi.SqeFlag.ASYNC)
+    ring.submit()
+    time.sleep(0.02)  # a worker thread waits for a writer, most likely
+    op.cancel()
+    with pytest.raises(OSError) as failed:
+        op.wait(HANG_NS)
+    assert failed.value.errno in (errno.ECANCELED, errno.EINTR) and "Unknown" not in str(failed.value)
+    assert isinstance(op.error(-512), InterruptedError)
 
 
 @pytest.mark.parametrize("how", ["update", "openat_direct", "socket_direct", "accept_direct", "files_update", "pipe_direct"])
@@ -666,6 +704,33 @@ def test_link_timeout_needs_something_to_watch(ring: Ring, pair: Pair) -> None:
     assert op.wait_cqe(HANG_NS)[0] == -errno.ECANCELED
 
 
+def test_an_operation_has_one_link_timeout(ring: Ring, pair: Pair) -> None:
+    with pytest.raises(OutOfOrderError, match="an operation has one"), ring.link(3):
+        ring.recv(pair[0], bytearray(1))
+        ring.link_timeout(HOUR_NS)
+        ring.link_timeout(HOUR_NS)
+    assert ring.in_flight == 0
+    with ring.link(4):
+        first, _ = ring.nop(), ring.link_timeout(HOUR_NS)
+        second, _ = ring.nop(), ring.link_timeout(HOUR_NS)
+    assert first.wait(HANG_NS) == second.wait(HANG_NS) == 0
+    finish(ring)
+
+
+def test_a_full_queue_does_not_cut_a_chain_that_was_made_with_flags(ring: Ring, pair: Pair) -> None:
+    while ring.sq.space_left > 1:
+        ring.nop()
+    watched = ring.recv(pair[0], bytearray(1), sqe_flags=abi.SqeFlag.IO_LINK)
+    for queue in (lambda: ring.link_timeout(HOUR_NS), ring.nop, lambda: ring.statx("/")):
+        with pytest.raises(OutOfOrderError, match="middle of a chain"):
+            queue()
+    assert not watched.done
+    ring.submit()  # which ends the chain, as it always does
+    pair[1].send(b"x")
+    assert watched.wait(HANG_NS) == 1
+    finish(ring)
+
+
 def test_cancel_by_operation_by_file_and_everything(ring: Ring, pair: Pair, pipe: Pipe) -> None:
     needs("5.19", newest(ring) >= (5, 19))
     op = ring.recv(pair[0], bytearray(1))
@@ -719,6 +784,31 @@ def test_provided_buffers_of_the_legacy_kind(ring: Ring, messages: Pair) -> None
     assert ring.recv_select(ours, group).wait(HANG_NS) == b"none"
     with pytest.raises(OutOfOrderError, match=f"group {group.bgid}"):
         ring.provided_buffers(1, 1, bgid=group.bgid)
+
+
+def test_legacy_buffers_that_could_not_be_given_back_are_later(messages: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = messages
+    with Ring(2) as ring:
+        group = ring.provided_buffers(3, 16)
+        finish(ring)
+        lent = []
+        for text in (b"one", b"two", b"three"):
+            theirs.send(text)
+            lent.append(ring.recv_select(ours, group).wait_cqe(HANG_NS)[1] >> abi.CQE_BUFFER_SHIFT)
+        finish(ring)
+
+        def refuse(ring: Ring, entries: int) -> None:
+            raise SubmissionQueueFullError("for a test")
+
+        with monkeypatch.context() as patch, pytest.raises(SubmissionQueueFullError):
+            patch.setattr(Ring, "_make_room", refuse)
+            group.give_back(lent)  # the queue has room for two
+        assert ring.sq.unpublished == 2
+        ring.nop().wait(HANG_NS)
+        finish(ring)
+        assert ring.remove_buffers(group, 8).wait() == 3
+        with pytest.raises(BufferUseError, match="0 to 2"):
+            group.give_back([3])
 
 
 @pytest.mark.parametrize("sqe_flags", [0, abi.SqeFlag.IO_LINK])
@@ -1475,9 +1565,11 @@ def test_flags_that_break_the_owned_layer_are_refused(ring: Ring, pair: Pair) ->
 def test_buffers_that_a_group_does_not_have_are_refused(ring: Ring) -> None:
     needs("5.19", newest(ring) >= (5, 19))
     pool = ring.buffer_ring(2, 64)
+    pools = [pool, ring.buffer_ring(2, 64, incremental=True)] if newest(ring) >= (6, 12) else [pool]
     for bids in ([2], [-1], [0, 5]):
-        with pytest.raises(BufferUseError, match="0 to 1"):
-            pool.give_back(bids)
+        for each in pools:
+            with pytest.raises(BufferUseError, match="0 to 1"):
+                each.give_back(bids)
     group = ring.provided_buffers(2, 64)
     for bid, count in ((2, 1), (-1, 1), (0, 3), (0, 0)):
         with pytest.raises(BufferUseError, match="0 to 1"):

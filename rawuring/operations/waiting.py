@@ -137,6 +137,8 @@ class WaitingOperations(OwnedOperations):
             raise OutOfOrderError(
                 "a link_timeout watches the operation queued just before it: queue both inside Ring.link, in this order"
             )
+        if self.sq.last_opcode() == abi.Op.LINK_TIMEOUT:
+            raise OutOfOrderError("what was queued just before has its link_timeout: an operation has one")
         keep, addr, _ = pin_writable(timespec(timeout_ns))
         return self._queue(Operation, self.sq.prep_link_timeout, (addr, timeout_flags), keep, callback, sqe_flags)
 

@@ -88,8 +88,10 @@ class Queueing(Resolving):
         self._inflight.pop(token, None)
 
     def _make_room(self, entries: int) -> None:
-        if self._link_flag:
-            raise OutOfOrderError("the submission queue is full in the middle of a chain: reserve more entries for it")
+        if self._chaining():
+            raise OutOfOrderError(
+                "the submission queue is full in the middle of a chain: reserve more entries for it, with Ring.link"
+            )
         self.submit()
         while self.sq.space_left < entries:
             if not self._sqpoll:
