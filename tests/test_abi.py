@@ -23,6 +23,8 @@ import pytest
 from rawuring import abi
 from rawuring.abi import arguments, constants, structs
 
+pytestmark = pytest.mark.portable
+
 Member = abi.Value | abi.Flag
 
 ENUMS: list[Any] = [

@@ -10,6 +10,8 @@ import pytest
 from tools import compare_liburing
 from tools.compare_liburing import CannotCompareError, assignment, call, prototypes
 
+pytestmark = pytest.mark.portable
+
 HEADER = """
 struct io_uring_sqe {
     unsigned char opcode, flags;

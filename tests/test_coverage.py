@@ -17,6 +17,8 @@ import pytest
 from rawuring import Ring, abi
 from tools.sqe_cases import CASES
 
+pytestmark = pytest.mark.portable
+
 ROOT = Path(__file__).resolve().parent.parent
 Op = abi.Op
 

@@ -27,6 +27,8 @@ from rawuring.abi.fields import ARGUMENTS, SHARED_FIELDS, Argument
 from rawuring.errors import RawuringError
 from rawuring.sq import SubmissionQueue
 
+pytestmark = pytest.mark.portable
+
 Op, SqeFlag, CqeFlag = abi.Op, abi.SqeFlag, abi.CqeFlag
 
 SEED = 20_260_101

@@ -11,6 +11,8 @@ from rawuring import Ring, RingClosedError, abi, inspect
 from rawuring.cq import CompletionQueue
 from rawuring.sq import RewindingQueue, SubmissionQueue
 
+pytestmark = pytest.mark.portable
+
 Setup, CqeFlag, Op = abi.Setup, abi.CqeFlag, abi.Op
 
 

@@ -19,6 +19,8 @@ from tools import kernels
 from tools.kernel_parts import archive, image, inside, machines, outcome, packages, support
 from tools.kernel_parts.archive import Tree
 
+pytestmark = pytest.mark.portable
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # --- archives
@@ -399,7 +401,7 @@ def test_a_command_in_a_guest_ends_as_the_guest_says(
     (tmp_path / "console").write_text(console({**RAN, "stdout": "out\n", "stderr": "err\n"}, END), encoding="utf-8")
     row = kernels.Row(machines.MACHINES["x86_64"], "6.1", "3.11", tmp_path / "vmlinuz", tmp_path / "root")
     monkeypatch.setattr(kernels.Workshop, "rows", lambda *arguments: [row])
-    monkeypatch.setattr(image, "checkout", lambda path, root, script: path.write_text(script))
+    monkeypatch.setattr(image, "checkout", lambda path, root, python, script: path.write_text(script))
     monkeypatch.setattr(machines, "command", lambda *arguments: ["cat", str(tmp_path / "console")])
     arguments = ["exec", "--cache", str(tmp_path), "--kernel", "6.1", "--", "x", "-v"]
     assert kernels.main(arguments) == 3

@@ -23,6 +23,8 @@ from tools import sqe_cases
 from tools.reference_parts.parity import HELPERS
 from tools.sqe_cases import CASES, SHARED, Case, Value, expected, helpers
 
+pytestmark = pytest.mark.portable
+
 Op, SqeFlag = abi.Op, abi.SqeFlag
 
 # Encoders beyond liburing's.

@@ -13,6 +13,8 @@ import pytest
 from conftest import IS_REFUSED, ROOT, RunChild
 from echo_client import EchoProcess, connect, echo, run_echo
 
+pytestmark = pytest.mark.portable
+
 OTHER = """
 import types
 sys.implementation = types.SimpleNamespace(**{**vars(sys.implementation), "name": "snake"})

@@ -21,6 +21,8 @@ from rawuring.mmap_ring import RingMemory
 from rawuring.prep.base import NOP
 from rawuring.sq import RewindingQueue, SubmissionQueue
 
+pytestmark = pytest.mark.portable
+
 Setup, CqeFlag, Op = abi.Setup, abi.CqeFlag, abi.Op
 
 U32 = 0xFFFF_FFFF

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import RunChild
 
+pytestmark = pytest.mark.portable
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 

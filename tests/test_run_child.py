@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import RunChild
 
+pytestmark = pytest.mark.portable
+
 
 def test_gives_the_output_and_the_status(run_child: RunChild) -> None:
     done = run_child("import sys, rawuring\nprint(sys.argv[1:])\nsys.exit(3)", "a", "b", returncode=3)

@@ -140,7 +140,7 @@ class Shelf:
             for target, source in site.items():
                 tree.copy(source, f"{SITE}/{target}")
             furnish(tree, python)
-            compile_in(tree, python)
+            compile_in(tree, python, "unchecked-hash")
             kept.parent.mkdir(parents=True, exist_ok=True)
             for old in kept.parent.glob(f"{python.name}-{self.machine.name}-*.cpio"):
                 old.unlink()
@@ -274,11 +274,11 @@ def test_tools() -> dict[str, Path]:
     return {name: Path(path) for name, path in json.loads(done.stdout).items()}
 
 
-def compile_in(tree: Tree, python: GuestPython) -> None:
+def compile_in(tree: Tree, python: GuestPython, invalidation: str) -> None:
     """Add byte code where this machine has the same Python: a guest takes a minute to compile it all.
 
     Byte code is the same on every architecture. Without it, or with that of a pre-release, the
-    guest's Python compiles for itself.
+    guest's Python compiles for itself. `invalidation` is a --invalidation-mode of compileall.
     """
     here = check.describe(sys.executable)
     assert here is not None
@@ -291,7 +291,7 @@ def compile_in(tree: Tree, python: GuestPython) -> None:
                 target = Path(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(entry.content)
-        command = [same[0].path, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+        command = [same[0].path, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", invalidation]
         # A file that does not compile (a template, a test of the grammar) is not compiled.
         subprocess.run([*command, "-s", folder, "-p", "/", folder], stdout=subprocess.DEVNULL, check=False)
         for compiled in sorted(Path(folder).rglob("*.pyc")):
@@ -301,17 +301,26 @@ def compile_in(tree: Tree, python: GuestPython) -> None:
 # --- the checkout
 
 
-def checkout(output_path: Path, root: Path, run: str) -> None:
+def checkout(output_path: Path, root: Path, python: GuestPython, run: str) -> None:
     """Write the initramfs of one run: the root, the checkout as it is now, and what /init shall run."""
     tree = Tree()
-    for path in files_of_checkout():
-        tree.copy(ROOT / path, f"checkout/{path}")
-    tree.copy(HERE / "inside.py", "guest/inside.py")
+    tree.entries.update(tree_of_checkout(python).entries)
     tree.file("guest/run", run)
     with output_path.open("wb") as output:
         with root.open("rb") as source:
             shutil.copyfileobj(source, output)
         tree.write(output)
+
+
+@functools.cache
+def tree_of_checkout(python: GuestPython) -> Tree:
+    """The checkout as it is at the first guest of a run: the others get the same."""
+    tree = Tree()
+    for path in files_of_checkout():
+        tree.copy(ROOT / path, f"checkout/{path}")
+    tree.copy(HERE / "inside.py", "guest/inside.py")
+    compile_in(tree, python, "checked-hash")  # there are tests that change a copy of a module
+    return tree
 
 
 def files_of_checkout() -> Sequence[str]:
