@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from emulation import EMULATED
 from support import HANG_NS, Cqe, Pipe, needs, pipe, release_of, take, take_one
 from test_raw_ring import granted, nops, prep_nop32
 
@@ -32,6 +33,8 @@ from rawuring.sq import RewindingQueue
 
 NEEDED = Setup.DEFER_TASKRUN | Setup.SINGLE_ISSUER | Setup.NO_SQARRAY
 WITHOUT_FD = Setup.NO_MMAP | Setup.REGISTERED_FD_ONLY
+STEP = 7 if EMULATED else 1
+"""From one line to be interrupted to the next."""
 
 __all__ = ["pipe"]
 
@@ -354,7 +357,7 @@ class Interrupt:
 def test_an_interrupt_at_any_line_leaves_a_ring_of_either_size(flags: Setup, pipe: Pipe) -> None:
     resizable(flags).close()
     sizes = set()
-    for n in range(1, 10_000):
+    for n in range(1, 10_000, STEP):
         with Ring(4, flags) as ring:
             nops(ring, 1, 2)
             ring.submit()
@@ -377,7 +380,7 @@ def test_an_interrupt_at_any_line_leaves_a_ring_of_either_size(flags: Setup, pip
 
 def test_an_interrupt_at_any_line_submits_nothing_twice_on_a_rewinding_ring() -> None:
     granted(Setup.SQ_REWIND).close()
-    for n in range(1, 10_000):
+    for n in range(1, 10_000, STEP):
         with Ring(8, Setup.SQ_REWIND) as ring:
             assert isinstance(ring.sq, RewindingQueue)
             nops(ring, 1, 2)
