@@ -1,0 +1,30 @@
+"""What each mode of the ring server asks of the kernel, for the server itself and for programs that never serve.
+
+Imports nothing. A name is that of a row of `python -m rawuring --run`: an operation or a feature in capitals, a
+behaviour in small letters.
+"""
+
+AUTO = ("multishot", "recv-send")
+"""The modes to choose from when none is asked for, best first."""
+
+_SERVER = ("ACCEPT", "ASYNC_CANCEL", "CLOSE", "RECV")  # RECV of signals
+_FIXED = (*_SERVER, "accept_direct", "READ_FIXED", "WRITE_FIXED", "SHUTDOWN")
+_MULTISHOT = (*_SERVER, "accept_multishot", "provided_buffer_ring", "recv_multishot", "SEND", "SENDMSG")
+
+MODES: dict[str, tuple[str, ...]] = {
+    "readv-writev": (*_SERVER, "READV", "WRITEV"),
+    "recvmsg-sendmsg": (*_SERVER, "RECVMSG", "SENDMSG"),
+    "read-write": (*_SERVER, "READ", "WRITE"),
+    "recv-send": (*_SERVER, "SEND"),
+    "poll-readv-writev": (*_SERVER, "POLL_ADD", "READV", "WRITEV"),
+    "poll-recvmsg-sendmsg": (*_SERVER, "POLL_ADD", "RECVMSG", "SENDMSG"),
+    "poll-read-write": (*_SERVER, "POLL_ADD", "READ", "WRITE"),
+    "poll-recv-send": (*_SERVER, "POLL_ADD", "SEND"),
+    "read-fixed-write-fixed": _FIXED,
+    "poll-read-fixed-write-fixed": (*_FIXED, "POLL_ADD"),
+    "link-poll-recv-send": (*_SERVER, "POLL_ADD", "SEND"),
+    "provided-buffers": (*_SERVER, "POLL_ADD", "PROVIDE_BUFFERS", "SEND", "SENDMSG"),
+    "multishot": _MULTISHOT,
+    "bundle": (*_MULTISHOT, "RECVSEND_BUNDLE"),
+    "zero-copy": (*_MULTISHOT, "SEND_ZC", "SENDMSG_ZC"),
+}
