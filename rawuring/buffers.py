@@ -592,18 +592,26 @@ class IncrementalRing(BufferRing):
     A buffer goes back to the kernel when the kernel is done with it and every loan of a part of it
     has ended. Completions without data (an end, an error) hold nothing.
 
+    Where a completion's data begins is told by those before it. So they must come in the order in
+    which they used the buffers, which they do from Linux 6.15 on, and in later ones of 6.12 and 6.14.
+    On other kernels (`in_order`) a stream and another receive cannot be in flight together.
+
     Since      Linux 6.12           Man   io_uring_provided_buffers(7)
     Limit      made for sockets and pipes: a read of a regular file takes a whole buffer, and one
                that finds its end loses it for the group
     """
 
-    __slots__ = ("_used", "_lent", "_back", "_ended", "_ripe", "_located")
+    __slots__ = ("in_order", "_used", "_lent", "_back", "_ended", "_ripe", "_located")
 
     locates = True
     pbuf_flags = int(abi.PbufRing.INC)
 
+    in_order: bool
+    """Do the completions of streams not overtake those of other receives on this kernel?"""
+
     def __init__(self, fd: int, bgid: int, count: int, nbytes: int) -> None:
         super().__init__(fd, bgid, count, nbytes)
+        self.in_order = True
         self._following = [-1] * count
         # Of each buffer since the kernel has it: bytes used, parts lent, parts that came back, and whether the
         # kernel is done with it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -15,8 +16,9 @@ from support import HANG_NS, Pipe, needs, pipe, ring
 from test_lifetimes import run
 
 from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi, register
-from rawuring.buffers import BufferRing, OutgoingRing
-from rawuring.inflight import BufferStream
+from rawuring.buffers import BufferRing, IncrementalRing, OutgoingRing
+from rawuring.inflight import BufferOperation, BufferStream
+from rawuring.ring import ordering
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -607,6 +609,66 @@ def test_bundles_of_incremental_buffers(ring: Ring, tcp: Pair) -> None:
             data += pool.take(*receiver.next())
         assert data == numbered(lap * 50, 41)
     receiver.end()
+
+
+def test_a_stream_and_other_receives_use_a_buffer_up_in_the_order_of_their_completions(ring: Ring) -> None:
+    pool = incremental(ring, 2, 4096)
+    assert isinstance(pool, IncrementalRing)
+    if not pool.in_order:
+        pytest.skip("needs Linux 6.15, or a later one of 6.12 and 6.14: here completions of streams overtake others")
+    with contextlib.ExitStack() as sockets:
+        pairs = [[sockets.enter_context(each) for each in socket.socketpair()] for _ in range(6)]
+        for lap in range(5):
+            for i, (_, other) in enumerate(pairs):
+                other.send(b"%d from %d" % (lap, i))
+            # Every other one is a stream. They are done one after the other, in one enter.
+            ops = [ring.recv_multishot(one, pool) if i % 2 else ring.recv_select(one, pool) for i, (one, _) in enumerate(pairs)]
+            for i, op in enumerate(ops):
+                expected = b"%d from %d" % (lap, i)
+                if isinstance(op, BufferOperation):
+                    assert op.wait(HANG_NS) == expected
+                else:
+                    outcome = op.next(HANG_NS)
+                    assert outcome is not None and pool.take(*outcome) == expected
+                    op.cancel()
+                    op.wait_cqe(HANG_NS)
+
+
+def test_the_order_of_streams_is_asked_of_the_kernel(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    incremental(ring, 1, 16)
+    known = ordering.streams_keep_order(Ring)
+    monkeypatch.setattr(ordering, "_answer", [])
+
+    def no_fds() -> None:
+        raise OSError(errno.EMFILE, "for a test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", no_fds)
+        assert not ordering.streams_keep_order(Ring)
+    assert ordering.streams_keep_order(Ring) is known
+
+
+def test_where_streams_overtake_they_get_incremental_buffers_of_their_own(
+    ring: Ring, pair: Pair, tcp: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordering, "_answer", [False])
+    pool = incremental(ring, 4, 16)
+    one, other = pair
+    single = ring.recv_select(one, pool)
+    with pytest.raises(OutOfOrderError, match="overtake those of other receives, such as the recv in flight"):
+        ring.recv_multishot(tcp[0], pool)
+    other.send(b"x")
+    assert single.wait(HANG_NS) == b"x"
+    stream = ring.recv_multishot(one, pool)
+    with pytest.raises(OutOfOrderError, match="the recv_multishot in flight"):
+        ring.recv_select(tcp[0], pool)
+    stream.cancel()
+    stream.wait_cqe(HANG_NS)
+    single = ring.recv_select(tcp[0], pool)
+    with pytest.raises(OutOfOrderError, match="the recv in flight"):
+        stream.again()
+    tcp[1].send(b"y")
+    assert single.wait(HANG_NS) == b"y" and ring.in_flight == 0
 
 
 def test_messages_need_whole_buffers(ring: Ring, pair: Pair) -> None:

@@ -16,11 +16,22 @@ from abc import abstractmethod
 from operator import index
 
 from .. import abi
-from ..buffers import BufferGroup, BufferRing, Pin, ProvidedBuffers, RegisteredBuffers, pin_readable
+from ..buffers import BufferGroup, BufferRing, IncrementalRing, Pin, ProvidedBuffers, RegisteredBuffers, pin_readable
 from ..errors import BufferUseError, OutOfOrderError
 from ..files import FileTable, Fixed, HasFileno, fd_of
 from ..hints import Any, TypeVar
-from ..inflight import Callback, Operation, Outcome, Prep, Stream, Value, ValueOperation, Waiter
+from ..inflight import (
+    BufferOperation,
+    BufferStream,
+    Callback,
+    Operation,
+    Outcome,
+    Prep,
+    Stream,
+    Value,
+    ValueOperation,
+    Waiter,
+)
 from ..sq import SubmissionQueue
 
 Kind = TypeVar("Kind", bound=Operation[Any])
@@ -128,6 +139,7 @@ class OwnedOperations:
     _link_flag: int
     """SqeFlag.IO_LINK inside `Ring.link`, else 0."""
 
+    _inflight: dict[int, Operation[Any]]
     _groups: dict[int, BufferRing | ProvidedBuffers]
     _registered_buffers: RegisteredBuffers | None
     _file_table: FileTable | None
@@ -217,6 +229,26 @@ class OwnedOperations:
             )
         if self._groups.get(group.bgid) is not group:
             raise OutOfOrderError("this group of buffers is closed, or of another ring")
+
+    def _check_receives(
+        self, kind: type[Operation[Any]], pool: BufferGroup, sqe_flags: int, *, bundle: bool = False
+    ) -> None:
+        """Check a group that an operation of this kind is to receive into."""
+        self._check_group(pool)
+        pool.check_receives(sqe_flags, bundle=bundle)
+        if isinstance(pool, IncrementalRing) and not pool.in_order:
+            self._check_kind(kind, pool)
+
+    def _check_kind(self, kind: type[Operation[Any]], pool: BufferGroup) -> None:
+        is_stream = issubclass(kind, Stream)
+        for other in self._inflight.values():
+            if isinstance(other, (BufferOperation, BufferStream)) and other.pool is pool:
+                if isinstance(other, Stream) is not is_stream:
+                    raise OutOfOrderError(
+                        f"on this kernel the completions of streams overtake those of other receives, such as the {other.name} "
+                        "in flight, which would mix up the data in incremental buffers (mended in Linux 6.15, and in later "
+                        "ones of 6.12 and 6.14): give each kind a group of its own"
+                    )
 
     def _check_buffers(self, buffers: RegisteredBuffers) -> None:
         if buffers is not self._registered_buffers:

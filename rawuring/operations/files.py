@@ -46,8 +46,7 @@ class FileOperations(OwnedOperations):
         sqe_flags: int = 0,
     ) -> BufferOperation:  # fmt: skip
         """Read into a provided buffer that the kernel picks. Result: the bytes read, empty at the end."""
-        self._check_group(pool)
-        pool.check_receives(sqe_flags)
+        self._check_receives(BufferOperation, pool, sqe_flags)
         fd, fixed = fd_of(file, self._file_table)
         return self._queue(
             BufferOperation, self.sq.prep_read, (fd, 0, pool.nbytes, offset), (file, pool, False), callback,
@@ -62,8 +61,7 @@ class FileOperations(OwnedOperations):
 
         For pipes, terminals and the like, of which a poll can tell. See `BufferGroup.lend`. Linux 6.7.
         """
-        self._check_group(pool)
-        pool.check_receives(sqe_flags)
+        self._check_receives(BufferStream, pool, sqe_flags)
         fd, fixed = fd_of(file, self._file_table)
         return self._queue(BufferStream, self.sq.prep_read_multishot, (fd, 0, offset, pool.bgid), (file, pool, False),
                            callback, sqe_flags | fixed)  # fmt: skip

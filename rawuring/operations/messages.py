@@ -257,8 +257,7 @@ class MessageOperations(OwnedOperations):
         sender's address and for control data, used or not, and what is left for the message itself.
         Before Linux 6.18 a message without any data ends the stream.
         """
-        self._check_group(pool)
-        pool.check_receives(sqe_flags)
+        self._check_receives(MessageStream, pool, sqe_flags)
         fd, fixed = fd_of(sock, self._file_table)
         if isinstance(pool, IncrementalRing):
             raise BufferUseError("messages need whole buffers: one does not fit into what is left of an incremental one")

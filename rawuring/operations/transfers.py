@@ -89,8 +89,7 @@ class TransferOperations(OwnedOperations):
 
         With `bundle` into as many buffers as there is data for (Linux 6.10): see `BufferGroup.lend_bundle`.
         """
-        self._check_group(pool)
-        pool.check_receives(sqe_flags, bundle=bundle)
+        self._check_receives(BufferOperation, pool, sqe_flags, bundle=bundle)
         if bundle:
             ioprio |= self._begin_bundles(pool)
         fd, fixed = fd_of(sock, self._file_table)
@@ -108,8 +107,7 @@ class TransferOperations(OwnedOperations):
         With `total_nbytes` it also ends when so many or more have come (Linux 6.17). With `bundle` a
         completion fills as many buffers as there is data for (6.10): see `BufferGroup.lend_bundle`.
         """
-        self._check_group(pool)
-        pool.check_receives(sqe_flags, bundle=bundle)
+        self._check_receives(BufferStream, pool, sqe_flags, bundle=bundle)
         if bundle:
             ioprio |= self._begin_bundles(pool)
         fd, fixed = fd_of(sock, self._file_table)

@@ -43,6 +43,7 @@ from ..operations import (
 from ..sq import RewindingQueue, SubmissionQueue
 from .closing import rings
 from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
+from .ordering import streams_keep_order
 from .resizing import Resizing
 from .resolving import NOTHING
 
@@ -305,7 +306,11 @@ class Ring(
 
         Since      Linux 5.19           Man   io_uring_setup_buf_ring(3)
         """
-        return self._buffer_ring(IncrementalRing if incremental else BufferRing, count, nbytes, bgid)
+        if not incremental:
+            return self._buffer_ring(BufferRing, count, nbytes, bgid)
+        pool = self._buffer_ring(IncrementalRing, count, nbytes, bgid)
+        pool.in_order = streams_keep_order(Ring)
+        return pool
 
     def send_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> OutgoingRing:
         """Make a group of `count` (a power of two) buffers of up to `nbytes` each for `send_bundle`: see `OutgoingRing`.
