@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import sys
 
+# A name makes `python -m rawuring` tell the reason in a line, without a traceback.
 if sys.version_info < (3, 10):
-    raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0])
+    raise ImportError("rawuring needs Python 3.10 or later; this is " + sys.version.split()[0], name=__name__)
 if sys.implementation.name != "cpython":
     # PyPy was seen to resize a bytearray or an array and to unmap an mmap while ctypes exported them, and another
     # process saw it write the four bytes of a memoryview's item one by one.
     raise ImportError(
         "rawuring needs CPython, which keeps memory in place that the kernel may write to; this is "
-        + sys.implementation.name
+        + sys.implementation.name,
+        name=__name__,
     )
 if sys.maxsize < 2**32:
-    raise ImportError("rawuring needs a 64-bit Python: this one is 32-bit, and its C structures differ")
+    raise ImportError(
+        "rawuring needs a 64-bit Python: this one is 32-bit, and its C structures differ", name=__name__
+    )
+try:
+    import ctypes
+except ImportError:
+    raise ImportError("rawuring needs ctypes, which this Python was built without", name=__name__) from None
+del ctypes
 
 from . import abi, system
 from .buffers import BufferRing, ProvidedBuffers, RegisteredBuffers
