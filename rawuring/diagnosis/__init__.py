@@ -16,6 +16,8 @@ No cause is derived from one errno, since a wrong cause is worse than none:
 from .facts import Facts, gather
 from .report import Diagnosis
 from .request import explain_setup_failure, is_known, why_unavailable
-from .triage import classify
+from .triage import classify, diagnoses
 
-__all__ = ["Diagnosis", "Facts", "classify", "explain_setup_failure", "gather", "is_known", "why_unavailable"]
+__all__ = [
+    "Diagnosis", "Facts", "classify", "diagnoses", "explain_setup_failure", "gather", "is_known", "why_unavailable",
+]  # fmt: skip

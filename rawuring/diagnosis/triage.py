@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from .facts import Facts, MemoryLimit
@@ -44,6 +45,16 @@ def classify(facts: Facts) -> Diagnosis | None:
     if answers == (errno.ENOSYS,) * 3:
         return _absent(facts)
     return _filtered(facts)
+
+
+def diagnoses(facts: Facts) -> tuple[Diagnosis, ...]:
+    """What `classify` says, and what would be in the way behind that; nothing if a ring can be made."""
+    first = classify(facts)
+    if first is None:
+        return ()
+    if first.cause in ("seccomp", "interceptor") and facts.sysctl_denies:
+        return first, _denied_by_sysctl(replace(facts, observed_errno=None, setup_errno=None), CERTAIN)
+    return (first,)
 
 
 def _unnatural(facts: Facts) -> list[str]:

@@ -1,0 +1,225 @@
+"""What this kernel knows of each table of `abi`, by asking it.
+
+May import abi, diagnosis, register and syscalls. Never judges, and never asks os.uname().
+
+Where a ring can be made, what is asked is the thing itself: REGISTER_PROBE for each operation, and each
+register verb by a call that the verb refuses. REGISTER_QUERY (Linux 6.18) knows what the kernel's code
+has, not what was left out when it was built; but it needs no ring, so it answers where none can be made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from .. import abi, register, syscalls
+from ..diagnosis import facts, is_known
+from .answering import in_child
+
+_Register, _Setup = abi.Register, abi.Setup
+
+_QUERY: Final = "REGISTER_QUERY"
+_PROBE: Final = "REGISTER_PROBE"
+_PARAMS: Final = "io_uring_setup"
+_TRIAL: Final = "trial"
+
+
+class Answer(NamedTuple):
+    """What was found out about a table."""
+
+    present: dict[int, tuple[bool | None, str]]  # of each value of the table, and what said so
+    beyond: int | None  # how many the kernel knows and the table does not
+
+
+NOTHING: Final = Answer({}, None)
+
+
+def ask(can_make_ring: bool, can_register: bool) -> dict[str, Answer]:
+    """An answer for each table."""
+    askers = _WITH_RING if can_make_ring else _WITHOUT_RING if can_register else {}
+    return {table: _answer(askers.get(table)) for table in _WITH_RING}
+
+
+def _answer(asker: Callable[[], _Found | None] | None) -> Answer:
+    found = in_child(asker) if asker is not None else None
+    if found is None:
+        return NOTHING
+    present, beyond = found
+    return Answer({value: (there, source) for value, there, source in present}, beyond)
+
+
+# What a child answers: value, presence and source of each row, and the count of those beyond.
+_Found = tuple[list[tuple[int, bool | None, str]], int | None]
+
+
+def _by_mask(table: Iterable[int], mask: int, source: str) -> _Found:
+    known = [int(flag) for flag in table]
+    return [(flag, bool(mask & flag), source) for flag in known], (mask & ~sum(known)).bit_count()
+
+
+def _by_count(table: Iterable[int], count: int) -> _Found:
+    known = [int(value) for value in table]
+    return [(value, value < count, _QUERY) for value in known], max(0, count - len(known))
+
+
+def _query() -> register.Query | None:
+    try:
+        return register.query()
+    except OSError:
+        return None
+
+
+# -- With a ring.
+
+
+def _features() -> _Found:
+    _, params = _make_ring()
+    return _by_mask(abi.Feature, abi.IO_URING_PARAMS.get(params, "features"), _PARAMS)
+
+
+def _setup_flags() -> _Found:
+    answer = _query()
+    if answer is not None:
+        return _by_mask(_Setup, answer.ring_setup_flags, _QUERY)
+    return [(int(flag), is_known(flag), _TRIAL) for flag in _Setup], None
+
+
+def _opcodes() -> _Found:
+    fd, _ = _make_ring()
+    there = register.probe(fd)
+    known = [int(op) for op in abi.Op]
+    return [(op, op in there, _PROBE) for op in known], len(there - set(known))
+
+
+def _register_ops() -> _Found:
+    answer = _query()
+    beyond = None if answer is None else max(0, answer.nr_register_opcodes - len(_Register))
+    return [(int(verb), there, _TRIAL) for verb, there in zip(_Register, _verbs_there())], beyond
+
+
+def _make_ring() -> tuple[int, bytearray]:
+    fd, params = _try_ring(0)
+    if fd < 0:
+        raise OSError(-fd, "a trial ring")
+    return fd, params
+
+
+def _try_ring(setup_flags: int) -> tuple[int, bytearray]:
+    """The fd of a ring of 2 entries, or -errno, and the kernel's answer. The child's end closes it."""
+    params = abi.IO_URING_PARAMS.pack(flags=setup_flags)
+    fd = -1
+
+    def attempt() -> int:
+        nonlocal fd
+        try:
+            fd = syscalls.setup(2, params)
+        except OSError as error:
+            fd = -(error.errno or errno.EIO)
+        return max(0, -fd)
+
+    facts.patiently(attempt)
+    return fd, params
+
+
+# -- The register verbs. Each is called so that it is found and then refuses, by default with one argument at
+# an address where nothing is: EFAULT. A verb that the kernel does not know gives EINVAL, or EBADF without a ring.
+
+_NOWHERE: Final = 8
+_NR_ARGS: Final = {
+    _Register.FILES2: abi.IO_URING_RSRC_REGISTER.nbytes,
+    _Register.FILES_UPDATE2: abi.IO_URING_RSRC_UPDATE2.nbytes,
+    _Register.BUFFERS2: abi.IO_URING_RSRC_REGISTER.nbytes,
+    _Register.BUFFERS_UPDATE: abi.IO_URING_RSRC_UPDATE2.nbytes,
+    _Register.IOWQ_MAX_WORKERS: 2,
+    _Register.FILE_ALLOC_RANGE: 0,
+    _Register.CLOCK: 0,
+    _Register.QUERY: 0,
+}
+# They refuse because there is nothing to undo (ENXIO) or nothing to enable (EBADFD), or do what ends with the ring.
+_WITHOUT_ARGUMENT: Final = (
+    _Register.UNREGISTER_BUFFERS,
+    _Register.UNREGISTER_FILES,
+    _Register.UNREGISTER_EVENTFD,
+    _Register.PERSONALITY,
+    _Register.ENABLE_RINGS,
+    _Register.UNREGISTER_IOWQ_AFF,
+)
+_DEFERRED: Final = _Setup.SINGLE_ISSUER | _Setup.DEFER_TASKRUN
+_ON_SPECIAL_RING: Final = {
+    _Register.RESIZE_RINGS: _DEFERRED,
+    _Register.ZCRX_IFQ: _DEFERRED | _Setup.CQE32,
+}
+_ON_NO_RING: Final = (_Register.SEND_MSG_RING, _Register.QUERY)
+_ASKS_FOR_PRIVILEGE: Final = (_Register.ZCRX_IFQ, _Register.BPF_FILTER)
+
+
+def _verbs_there() -> list[bool | None]:
+    rings: dict[int, int] = {}  # set-up flags: the fd, or the errno it failed with, negative
+    return [_is_there(verb, rings) for verb in _Register]
+
+
+def _is_there(verb: abi.Register, rings: dict[int, int]) -> bool | None:
+    fd = -1
+    if verb not in _ON_NO_RING:
+        setup_flags = int(_ON_SPECIAL_RING.get(verb, 0))
+        if setup_flags not in rings:
+            rings[setup_flags] = _try_ring(setup_flags)[0]
+        fd = rings[setup_flags]
+        if fd < 0:
+            return False if fd == -errno.EINVAL else None  # what it needs is older than the verb
+    if verb in _WITHOUT_ARGUMENT:
+        addr, nr_args = None, 0
+    elif verb == _Register.UNREGISTER_PERSONALITY:
+        addr, nr_args = None, _call(fd, _Register.PERSONALITY, None, 0)
+    else:
+        addr, nr_args = _NOWHERE, _NR_ARGS.get(verb, 1)
+    code = -_call(fd, verb, addr, nr_args)
+    if code in (errno.EPERM, errno.EACCES):
+        return verb in _ASKS_FOR_PRIVILEGE  # else a filter or a restriction
+    return code not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS) and not (fd < 0 and code == errno.EBADF)
+
+
+def _call(fd: int, verb: int, addr: int | None, nr_args: int) -> int:
+    try:
+        return syscalls.register(fd, verb, addr, nr_args)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+# -- Without a ring.
+
+
+def _features_of_code() -> _Found | None:
+    answer = _query()
+    return None if answer is None else _by_mask(abi.Feature, answer.feature_flags, _QUERY)
+
+
+def _setup_flags_of_code() -> _Found | None:
+    answer = _query()
+    return None if answer is None else _by_mask(_Setup, answer.ring_setup_flags, _QUERY)
+
+
+def _opcodes_of_code() -> _Found | None:
+    answer = _query()
+    return None if answer is None else _by_count(abi.Op, answer.nr_request_opcodes)
+
+
+def _register_ops_of_code() -> _Found | None:
+    answer = _query()
+    return None if answer is None else _by_count(_Register, answer.nr_register_opcodes)
+
+
+_WITH_RING: Final[dict[str, Callable[[], _Found | None]]] = {
+    "features": _features,
+    "setup_flags": _setup_flags,
+    "opcodes": _opcodes,
+    "register_ops": _register_ops,
+}
+_WITHOUT_RING: Final[dict[str, Callable[[], _Found | None]]] = {
+    "features": _features_of_code,
+    "setup_flags": _setup_flags_of_code,
+    "opcodes": _opcodes_of_code,
+    "register_ops": _register_ops_of_code,
+}

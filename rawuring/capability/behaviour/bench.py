@@ -1,0 +1,157 @@
+"""What the trials share: a ring, something to talk to, and completions that come or do not.
+
+May import abi, errors, register and ring. Never waits longer than a second for a completion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from ... import abi
+from ...diagnosis.report import errno_name
+from ...errors import RingSetupError, UnsupportedError
+from ...register.calling import address as address
+from ...ring import Ring
+
+Cqe = tuple[int, int, int]
+
+_PATIENCE_NS: Final = 1_000_000_000
+MOMENT_NS: Final = 1_000_000
+"""What a timeout that is waited for takes."""
+
+
+class Negative(Exception):
+    """The kernel does not do it; the text is what it did."""
+
+
+class Trial(NamedTuple):
+    """A behaviour, and how to try it out: `work` returns what was seen, or raises."""
+
+    name: str
+    title: str
+    since: str
+    work: Callable[[], str]
+
+
+def attempt(trial: Trial) -> tuple[bool | None, str]:
+    """Is the behaviour there (None: not found out), and what was seen?"""
+    try:
+        return True, trial.work()
+    except (Negative, UnsupportedError) as error:
+        return False, str(error)
+    except OSError as error:
+        # The kernel's answer to what it does not know, to set-ups and verbs.
+        unknown = error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+        if isinstance(error, RingSetupError):
+            return False if unknown else None, str(error)
+        return False if unknown else None, f"{errno_name(error.errno or errno.EIO)}: {error.strerror}"
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+class TrialRing(Ring):
+    """A small ring, and its completions as many at a time as are asked for."""
+
+    __slots__ = ("_spare",)
+
+    def __init__(self, setup_flags: int = 0, *, cq_entries: int | None = None) -> None:
+        super().__init__(8, setup_flags, cq_entries=cq_entries)
+        self._spare: list[Cqe] = []
+
+    def __enter__(self) -> TrialRing:
+        return self
+
+    def take(self, nr: int) -> list[Cqe]:
+        """Submit, and wait for so many completions."""
+        self.submit()
+        while len(self._spare) < nr:
+            self.submit_and_wait(nr - len(self._spare), _PATIENCE_NS)
+            batch = self.completions()
+            if not batch:
+                raise Negative(f"waited a second for {nr} completions, and {len(self._spare)} came")
+            self._spare += batch
+        taken, self._spare = self._spare[:nr], self._spare[nr:]
+        return taken
+
+    def take_one(self) -> Cqe:
+        (found,) = self.take(1)
+        return found
+
+    def results(self, nr: int) -> dict[int, int]:
+        """By user_data, of requests of which each completes once."""
+        return {user_data: res for user_data, res, _ in self.take(nr)}
+
+
+def succeeded(what: str, res: int) -> int:
+    """`res`, of which -errno means that the kernel does not do it, and a lack of memory nothing."""
+    if res == -errno.ENOMEM:
+        raise OSError(errno.ENOMEM, what)
+    if res < 0:
+        raise Negative(f"{what} gave {errno_name(-res)}")
+    return res
+
+
+def expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise Negative(otherwise)
+
+
+def goes_on(what: str, cqe_flags: int) -> None:
+    expect(bool(cqe_flags & abi.CqeFlag.MORE), f"{what} ended with its first completion")
+
+
+def timespec(nanoseconds: int) -> bytearray:
+    return abi.KERNEL_TIMESPEC.pack(tv_sec=nanoseconds // 10**9, tv_nsec=nanoseconds % 10**9)
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    try:
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a stream that needs no network."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with one, other:
+        yield one, other
+
+
+@contextlib.contextmanager
+def listener() -> Iterator[socket.socket]:
+    """A listening socket with a name that the kernel picks, and no file has."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind("")
+        sock.listen(4)
+        yield sock
+
+
+@contextlib.contextmanager
+def connected_to(sock: socket.socket) -> Iterator[socket.socket]:
+    with socket.socket(sock.family, sock.type) as client:
+        client.settimeout(1)
+        client.connect(sock.getsockname())
+        yield client
+
+
+@contextlib.contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection over the loopback interface."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        with connected_to(server) as one:
+            other, _ = server.accept()
+            with other:
+                other.settimeout(1)
+                yield one, other

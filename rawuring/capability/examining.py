@@ -1,0 +1,119 @@
+"""`examine`: ask, judge, and put the report together.
+
+May import every room below capability, and its siblings. Never raises for what it finds.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ..diagnosis import Diagnosis, Facts, diagnoses, explain_setup_failure, facts
+from ..diagnosis.report import CERTAIN, POSSIBLE
+from ..errors import RawuringError, RingSetupError
+from ..ring import Ring
+from . import access, asking, behaviour, judging
+from .answering import in_child
+from .report import Kernel, Report, Row, Tool, Verdict
+
+_TRIAL_ENTRIES: Final = 8
+
+# What a cause means to whoever wants a ring: by default that it is blocked.
+_BLOCKED: Final = ("blocked", 3)
+_ABSENT: Final = ("absent", 4)
+_UNDECIDED: Final = ("undecided", 5)
+_STATUS_OF: Final[Mapping[str, tuple[str, int]]] = {
+    "absent": _ABSENT,
+    "not-linux": _ABSENT,
+    "emulator": _ABSENT,
+    "memory-order": _ABSENT,
+    "unknown": _UNDECIDED,
+}
+
+
+def examine(run: bool = False) -> Report:
+    """Find out what is allowed here, in about 0.1 seconds; with `run` try each behaviour too, in one more.
+
+    Leaves no fd, process, memory or file behind.
+    """
+    seen = facts.gather()
+    ring, found = _why_no_ring(seen)
+    can_make_ring = seen.trial_errno == 0
+    can_register = seen.register_errno is not None and seen.register_errno in (errno.EINVAL, errno.EBADF)
+    answers = asking.ask(can_make_ring, can_register)
+    kernel = _kernel(seen)
+    tables = {name: judging.rows(name, answer, kernel.release) for name, answer in answers.items()}
+    tried = behaviour.rows(run and not found, kernel.release)
+    beyond = {name: answer.beyond for name, answer in answers.items()}
+    return Report(
+        tool=_tool(),
+        kernel=kernel,
+        verdict=_verdict(found, tables["opcodes"], kernel),
+        access=access.describe(seen, ring),
+        diagnosis=found,
+        **tables,
+        behaviour=tried,
+        surprises=judging.surprises({**tables, "behaviour": tried}, beyond, kernel.release),
+        beyond=beyond,
+    )
+
+
+def _why_no_ring(seen: Facts) -> tuple[str | None, tuple[Diagnosis, ...]]:
+    """What a `Ring` of this library says, and why none can be made: None and nothing if it can."""
+    found = diagnoses(seen)
+    answer = in_child(_try_ring)
+    if answer == []:
+        return None, found
+    if answer is None:
+        text = "A process that makes a ring is ended, or does not answer."
+        return text, found or (Diagnosis("unknown", POSSIBLE, text, "Run it under `strace -f` to see what ends it."),)
+    errno_value, text = answer
+    if found:
+        return text, found
+    if errno_value is not None:
+        return text, (explain_setup_failure(errno_value, _TRIAL_ENTRIES, 0),)
+    return text, (Diagnosis("memory-order", CERTAIN, f"{text}.", "Install libatomic (Debian: libatomic1)."),)
+
+
+def _try_ring() -> list[object]:
+    """Errno and text of the failure of a `Ring`; empty if it can be made."""
+    try:
+        Ring(_TRIAL_ENTRIES).close()
+    except OSError as error:
+        return [error.errno, str(error)]
+    except RawuringError as error:
+        return [None, str(error)]
+    return []
+
+
+def _kernel(seen: Facts) -> Kernel:
+    here = os.uname()
+    # What the kernel's own code answers, or the sysctl that it shows, says that it is there.
+    is_there = seen.setup_errno == errno.EFAULT or seen.enter_errno == errno.EBADF or seen.disabled is not None
+    return Kernel(
+        release=here.release,
+        version=here.version,
+        machine=here.machine,
+        page_nbytes=mmap.PAGESIZE,
+        config_io_uring=True if is_there else facts.configured(),
+    )
+
+
+def _tool() -> Tool:
+    package = sys.modules[__name__.partition(".")[0]]
+    return Tool(name=package.__name__, version=package.__version__, python=f"CPython {sys.version.split()[0]}")
+
+
+def _verdict(found: Sequence[Diagnosis], opcodes: Sequence[Row], kernel: Kernel) -> Verdict:
+    if not found:
+        count = sum(row.present is True for row in opcodes)
+        text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations."
+        return Verdict("usable", 0, text)
+    first = found[0]
+    is_guess = first.confidence == POSSIBLE and first.cause != "policy"  # which says that there is one, not which
+    status, exit_code = _UNDECIDED if is_guess else _STATUS_OF.get(first.cause, _BLOCKED)
+    return Verdict(status, exit_code, first.sentence)
