@@ -111,7 +111,7 @@ def test_one_group_for_each_version_and_the_running_one_first() -> None:
 def test_requirements_are_those_of_the_test_extra() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     requirements = check.test_requirements(text)
-    assert [requirement.split(">")[0] for requirement in requirements] == ["pytest", "mypy"]
+    assert [requirement.split(">")[0] for requirement in requirements] == ["pytest", "mypy", "jsonschema"]
     if sys.version_info >= (3, 11):
         import tomllib
 

@@ -37,7 +37,9 @@ LAYERS = (
     ("ring", "operations"),
     ("capability",),
     ("inspect",),
+    ("probe",),
     ("__init__",),
+    ("__main__",),
 )
 RANK = {room: rank for rank, line in enumerate(LAYERS) for room in line}
 
@@ -47,6 +49,8 @@ ONLY = {
     "errors": set[str](),
     "diagnosis": {"abi", "errors", "syscalls"},
     "inflight": {"errors", "hints"},
+    "probe": {"capability", "hints"},
+    "__main__": {"probe"},
 }
 
 # What a module and those below it never import, for what it would do with it.

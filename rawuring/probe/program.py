@@ -1,0 +1,101 @@
+"""The probe's course: read the command line, let `capability` find out, print, end with the right status.
+
+May import `hints`, `capability`, and its siblings. The one module that prints.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..hints import TYPE_CHECKING
+from . import arguments, comparing, document, fallback, requirements, text
+from .errors import UsageError
+from .page import Page, printable
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from .document import Document
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: see `arguments.EXIT_STATUSES`."""
+    try:
+        options = arguments.parse(sys.argv[1:] if argv is None else argv)
+        status, output = (0, arguments.parser().format_help()) if options.help else answer(options)
+        show(output.rstrip("\n"))
+        return status
+    except UsageError as error:
+        complain(str(error))
+        return 2
+    except OSError as error:
+        complain(f"cannot write: {error.strerror or error}")
+        return 5
+    except KeyboardInterrupt:
+        return 130
+
+
+def answer(options: Namespace) -> tuple[int, str]:
+    """The exit status, and what to print."""
+    saved = None if options.compare is None else document.read(options.compare)
+    needs = None if options.program is None else requirements.Needs(options.program)
+    names = [*options.require, *(needs.names() if needs else ())]
+    present = examine(options.run)
+    required = requirements.resolve_all(present, names)
+    if requirements.needs_run(present, required):
+        present = examine(run=True)
+        required = requirements.resolve_all(present, names)
+    answers = [required[name][1]["present"] for name in options.require if name in required]
+    if needs:
+        answers.append(requirements.best(needs, required))
+    status = requirements.exit_status(present, answers)
+    if options.json:
+        return status, document.to_json(present)
+
+    page = Page(arguments.width(sys.stdout), arguments.has_colour(options.color, sys.stdout))
+    if options.summary:
+        text.summary(present, page)
+    elif options.verbose or not (names or saved):
+        text.report(present, page, details=options.verbose)
+    else:
+        text.verdict(present, page)
+    if options.require and required:
+        requirements.print_required([required[name] for name in options.require], page)
+    if needs:
+        requirements.print_needs(needs, required, page)
+    if saved:
+        comparing.compare(saved, present, page, options.compare)
+    return status, str(page)
+
+
+def examine(run: bool) -> Document:
+    """What `capability` finds out. A fault of it is told in a sentence, as whatever cannot be found out is."""
+    try:
+        from .. import capability
+
+        return capability.document(capability.examine(run))
+    except Exception as error:
+        import traceback
+
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+        return fallback.report(f"The probe itself failed: {type(error).__name__}: {error} ({where}).")
+
+
+def show(output: str) -> None:
+    """Print to standard output, whatever it can encode; a reader who has gone away is no error."""
+    if sys.stdout is None:  # closed by whoever started this
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(output.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        # What is still buffered is written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(line: str) -> None:
+    if sys.stderr is not None:
+        print(f"probe: {printable(line)}", file=sys.stderr)

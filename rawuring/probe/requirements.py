@@ -1,0 +1,145 @@
+"""What a script or a program requires, held against a document.
+
+May import `hints` and its siblings `document`, `errors` and `text`. Imports a program's `needs` by the name it is given,
+and no program of its own accord.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from ..hints import TYPE_CHECKING
+from .document import TABLES, rows
+from .errors import UsageError
+from .text import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .document import Document, Row, Table
+    from .page import Page
+
+    Requirement = tuple[Table, Row]
+
+
+class Needs:
+    """What the modes of a program require, as its module `needs` says: MODES by name, the best of AUTO first."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        if not all(part.isidentifier() for part in program.split(".")):
+            raise UsageError(f"--for {program}: not the name of a Python package")
+        try:
+            module = importlib.import_module(f"{program}.needs")
+            self.modes = {str(name): tuple(map(str, names)) for name, names in module.MODES.items()}
+            self.auto = tuple(mode for mode in module.AUTO if mode in self.modes)
+        except ModuleNotFoundError as error:
+            if error.name not in (program, f"{program}.needs", program.partition(".")[0]):
+                raise UsageError(f"--for {program}: {error}") from None
+            raise UsageError(
+                f"--for {program}: there is no module {program}.needs that says what it needs; run this from its checkout"
+            ) from None
+        except (Exception, SystemExit) as error:  # whatever somebody's module does
+            raise UsageError(f"--for {program}: {program}.needs: {type(error).__name__}: {error}") from None
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for names in self.modes.values() for name in names))
+
+
+def resolve_all(document: Document, names: Iterable[str]) -> dict[str, Requirement]:
+    """What each name means. None of them, if the document has no rows: nothing at all was found out then."""
+    return {name: resolve(document, name) for name in names} if any(rows(document)) else {}
+
+
+def resolve(document: Document, name: str) -> Requirement:
+    """The one row that is meant: by our name or the kernel's, in either case; `op:NAME` says of which table."""
+    prefix, colon, bare = name.rpartition(":")
+    tables = [table for table in TABLES if table.prefix == prefix.lower() or not colon]
+    if not tables:
+        prefixes = ", ".join(f"{table.prefix}:" for table in TABLES)
+        raise UsageError(f"{name}: there is no prefix {prefix}: (there are {prefixes})")
+    every = [(table, row) for table, row in rows(document) if table in tables]
+    found = [(table, row) for table, row in every if bare in spellings(row)]
+    # `send_zc` is a behaviour and `SEND_ZC` an operation: exact spelling tells them apart.
+    found = found or [
+        (table, row) for table, row in every if bare.casefold() in (text.casefold() for text in spellings(row))
+    ]
+    if len(found) > 1:
+        what = " and ".join(f"{article(table.what)} {table.what}" for table, _ in found)
+        how = " or ".join(f"{table.prefix}:{row['name']}" for table, row in found)
+        raise UsageError(f"{name} is {what}: write {how}")
+    if not found:
+        raise UsageError(f"there is nothing called {name}{suggestions(bare, (row for _, row in every))}")
+    return found[0]
+
+
+def spellings(row: Row) -> tuple[str, ...]:
+    return (row["name"], row["kernel_name"]) if "kernel_name" in row else (row["name"],)
+
+
+def article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
+
+
+def suggestions(name: str, among: Iterable[Row]) -> str:
+    """The nearest names, in words."""
+    import difflib
+
+    names = {text.casefold(): text for row in among for text in spellings(row)}
+    near = difflib.get_close_matches(name.casefold(), names, 3, 0.6)
+    return f": did you mean {' or '.join(names[text] for text in near)}?" if near else "; -v shows every name"
+
+
+def needs_run(document: Document, required: dict[str, Requirement]) -> bool:
+    """Is something required that only a round trip shows, which can be made and was not?"""
+    is_usable = document["verdict"]["status"] == "usable"
+    return is_usable and any(row["state"] == "not run" for _, row in required.values())
+
+
+def exit_status(document: Document, required: Iterable[bool | None]) -> int:
+    """0 all is there, 1 something is missing, 5 something was not found out; or what the verdict says."""
+    verdict: int = document["verdict"]["exit_code"]
+    if verdict:
+        return verdict
+    answers = set(required)
+    return 1 if False in answers else 5 if None in answers else 0
+
+
+def print_required(required: list[Requirement], page: Page) -> None:
+    page.heading("Required")
+    column = max(len(row["name"]) for _, row in required) + 2
+    for table, row in required:
+        page.entry(row["name"], f"{table.what}: {why(row)}", column=column, style=STATES[row["state"]])
+
+
+def why(row: Row) -> str:
+    """Is it there, and if not, since when there would be one."""
+    if row["present"]:
+        return "ok" if row["state"] == "ok" else f"ok ({row['state']}, {row['since']})"
+    if row["present"] is None:
+        return "not found out" if row["state"] != "not run" else "not run"
+    return f"missing, needs Linux {row['since']}" if row["state"] == "later" else f"missing (came with Linux {row['since']})"
+
+
+def can(needs: Needs, mode: str, required: dict[str, Requirement]) -> bool | None:
+    """Can a mode run here? None: not found out."""
+    answers = {required[name][1]["present"] if name in required else None for name in needs.modes[mode]}
+    return False if False in answers else None if None in answers else True
+
+
+def best(needs: Needs, required: dict[str, Requirement]) -> bool | None:
+    """Has the automatic choice a mode?"""
+    answers = {can(needs, mode, required) for mode in needs.auto}
+    return True if True in answers else None if None in answers else False
+
+
+def print_needs(needs: Needs, required: dict[str, Requirement], page: Page) -> None:
+    """Each mode of a program, and what is not there of what it needs."""
+    choice = next((mode for mode in needs.auto if can(needs, mode, required)), None)
+    page.heading(needs.program, f"would choose the mode {choice}" if choice else "has no mode that can run here")
+    column = max(map(len, needs.modes), default=0) + 2
+    for mode, names in needs.modes.items():
+        answer = can(needs, mode, required)
+        lacks = [f"{name} ({why(required[name][1])})" for name in names if name in required and not required[name][1]["present"]]
+        word, style = {True: ("can", "green"), False: ("cannot", "red"), None: ("not found out", "yellow")}[answer]
+        page.entry(mode, f"{word}: {', '.join(lacks)}" if lacks else word, column=column, style=style)
