@@ -162,6 +162,12 @@ class CompletionQueue:
 
         For rings with Setup.CQE32 or Setup.CQE_MIXED, where a 16-byte CQE has big0 == big1 == 0.
         """
+        batch, head = self.peek32()
+        self.advance_to(head)
+        return batch
+
+    def peek32(self) -> tuple[list[Cqe32], int]:
+        """`peek` with what `drain32` returns."""
         count = (self._tail_cell[0] - self._head) & U32
         if self._mixed:
             batch = self._walk_mixed(count)
@@ -170,8 +176,7 @@ class CompletionQueue:
             batch = [_CQE32_BIG.unpack_from(self._cqes, slot * 32) for slot in slots]
         else:
             raise RawuringError("this ring has 16-byte CQEs: ask for Setup.CQE32 or Setup.CQE_MIXED, or use drain()")
-        self.advance_to(self._head + count)
-        return batch
+        return batch, self._head + count
 
     def eventfd_enabled(self, enabled: bool) -> None:
         """Let completions signal the registered eventfd, or not (for the next ones).

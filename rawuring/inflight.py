@@ -296,6 +296,18 @@ class Stream(Operation[Value]):
                 self.discard(res, cqe_flags)
 
 
+class Large(int):
+    """The cqe_flags of a completion of 32 bytes, with its second half."""
+
+    big_cqe: tuple[int, int] = (0, 0)
+
+
+class LargeStream(Stream[Value]):
+    """A stream whose completions have 32 bytes: their flags are `Large`."""
+
+    __slots__ = ()
+
+
 class FdStream(Stream[int]):
     """A stream of fds. Those that nobody took are closed with the operation."""
 

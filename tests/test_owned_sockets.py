@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +27,10 @@ from rawuring import (
     OutOfOrderError,
     RawuringError,
     Ring,
+    RingSetupError,
     UnsupportedError,
     abi,
+    system,
 )
 
 Pair = tuple[socket.socket, socket.socket]
@@ -394,6 +397,70 @@ def test_bytes_that_wait(ring: Ring, pair: Pair) -> None:
         while True:
             one.send(bytes(1 << 16))
     assert ring.siocoutq(one).wait(HANG_NS) > 0
+
+
+STAMPING = (
+    system.SOF_TIMESTAMPING_TX_SOFTWARE | system.SOF_TIMESTAMPING_TX_SCHED | system.SOF_TIMESTAMPING_SOFTWARE
+    | system.SOF_TIMESTAMPING_OPT_ID | system.SOF_TIMESTAMPING_OPT_TSONLY
+)  # fmt: skip
+
+
+def large(setup_flag: abi.Setup) -> Ring:
+    """A ring with completions of 32 bytes, or the test is skipped and the release named."""
+    try:
+        return Ring(8, setup_flag)
+    except RingSetupError:
+        with Ring(2) as ring:
+            needs(setup_flag.since, ring)
+        raise
+
+
+@pytest.mark.parametrize("how", ["wait", "callback", "in a slot"])
+@pytest.mark.parametrize("setup_flag", [abi.Setup.CQE32, abi.Setup.CQE_MIXED])
+def test_time_stamps_of_what_was_sent(datagrams: Pair, setup_flag: abi.Setup, how: str) -> None:
+    one, other = datagrams
+    one.setsockopt(socket.SOL_SOCKET, system.SO_TIMESTAMPING, STAMPING)
+    outcomes: list[tuple[int, int]] = []
+
+    def stamped(stream: Operation[int], res: int, cqe_flags: int) -> None:
+        outcomes.append((res, cqe_flags))
+
+    with large(setup_flag) as ring:
+        file: socket.socket | Fixed = one
+        if how == "in a slot":
+            table = ring.file_table(1)
+            table.update(0, [one])
+            file = table[0]
+        stream = ring.tx_timestamp(file, callback=stamped if how == "callback" else None)
+        ring.submit()
+        before = time.time_ns()
+        for _ in range(3):
+            assert ring.sendto(one, b"hello", other.getsockname()).wait(HANG_NS) == 5
+        while len(outcomes) < 6:
+            if how == "callback":
+                assert ring.run_once(HANG_NS)
+            else:
+                outcome = stream.next(HANG_NS)
+                assert outcome is not None
+                outcomes.append(outcome)
+            if outcomes and outcomes[-1][0] < 0:
+                raise stream.error(outcomes[-1][0])
+        after = time.time_ns()
+        found = [stamp for outcome in outcomes if (stamp := stream.timestamp(*outcome))]
+        assert sorted((stamp.key, stamp.kind) for stamp in found) == [
+            (key, kind) for key in range(3) for kind in (system.SCM_TSTAMP_SND, system.SCM_TSTAMP_SCHED)
+        ]
+        assert all(before <= stamp.time_ns <= after and not stamp.is_hardware for stamp in found)
+        stream.cancel()
+        res, cqe_flags = stream.wait_cqe(HANG_NS)
+        assert res == -errno.ECANCELED and stream.timestamp(res, cqe_flags) is None
+    assert other.recv(10) == b"hello"
+
+
+def test_a_time_stamp_has_no_room_in_a_small_completion(ring: Ring, datagrams: Pair) -> None:
+    with pytest.raises(RawuringError, match="CQE32"):
+        ring.tx_timestamp(datagrams[0])
+    assert ring.in_flight == 0
 
 
 def test_socket_options(ring: Ring, pair: Pair) -> None:

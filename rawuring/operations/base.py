@@ -131,7 +131,7 @@ class FixedStream(Stream[int]):
 class OwnedOperations:
     """The part of a ring that queues operations with everything they need kept alive."""
 
-    __slots__ = ("_last_token", "_locates")
+    __slots__ = ("_last_token", "_locates", "_expects_large")
 
     sq: SubmissionQueue
     """The submission queue: the raw layer's `prep_*` methods."""
@@ -149,6 +149,9 @@ class OwnedOperations:
 
     _locates: bool
     """Does the data of any completion lie where only the completions before it can tell?"""
+
+    _expects_large: bool
+    """Is the second half of any completion of interest?"""
 
     features: abi.Feature
     """What the kernel says it can do."""

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import sys
 
-from .. import abi
+from .. import abi, system
 from ..buffers import Buffer, pin_readable, pin_writable
+from ..errors import RawuringError
 from ..files import FileLike, fd_of
 from ..hints import Any
-from ..inflight import Callback, Operation, ValueOperation, Waiter
+from ..inflight import Callback, Large, LargeStream, Operation, ValueOperation, Waiter
 from .addresses import decode_address
 from .base import OwnedOperations
 
+_F_MORE = int(abi.CqeFlag.MORE)
+_U32 = 0xFFFF_FFFF
 _INT_NBYTES = 4
 _NAME_NBYTES = abi.SOCKADDR_STORAGE.nbytes
 
@@ -48,6 +51,24 @@ class NameOperation(ValueOperation[Any]):
 
     def _value(self, res: int, cqe_flags: int) -> Any:
         return decode_address(bytes(self._name[: int.from_bytes(self._length, sys.byteorder)]))
+
+
+class TimestampStream(LargeStream[int]):
+    """A socket's time stamps on their way: a completion for each, which `timestamp` makes a value of."""
+
+    __slots__ = ()
+
+    def timestamp(self, res: int, cqe_flags: int) -> system.TxTimestamp | None:
+        """The time stamp of one completion. None of the final one, whose negative `res` says why it ended."""
+        if not cqe_flags & _F_MORE or not isinstance(cqe_flags, Large):
+            return None
+        seconds, nanoseconds = cqe_flags.big_cqe
+        return system.TxTimestamp(
+            key=res & _U32,
+            time_ns=seconds * 10**9 + nanoseconds,
+            kind=cqe_flags >> abi.TIMESTAMP_TYPE_SHIFT,
+            is_hardware=bool(cqe_flags & abi.TimestampCqeFlag.TSTAMP_HW),
+        )
 
 
 class SocketCommands(OwnedOperations):
@@ -107,6 +128,28 @@ class SocketCommands(OwnedOperations):
     ) -> NameOperation:
         """Ask for the address of a socket's peer. Result: as socket.getpeername has it. Linux 6.19."""
         return self._ask_name("getpeername", 1, sock, callback, sqe_flags)
+
+    def tx_timestamp(
+        self, sock: FileLike, *, callback: Callback | None = None, sqe_flags: int = 0
+    ) -> TimestampStream:
+        """Take the time stamps of what a socket sends, instead of reading its error queue. Linux 6.17.
+
+            stamping = system.SOF_TIMESTAMPING_TX_SOFTWARE | system.SOF_TIMESTAMPING_SOFTWARE
+            keyed = system.SOF_TIMESTAMPING_OPT_ID | system.SOF_TIMESTAMPING_OPT_TSONLY
+            sock.setsockopt(socket.SOL_SOCKET, system.SO_TIMESTAMPING, stamping | keyed)
+            stream = ring.tx_timestamp(sock)
+            sock.send(b"hello")
+            stamp = stream.timestamp(*stream.next())
+
+        The socket's options say which time stamps are made (timestamping(7)); without OPT_ID every
+        `key` is 0. On a ring with Setup.CQE32 or Setup.CQE_MIXED.
+        """
+        if not self.setup_flags & (abi.Setup.CQE32 | abi.Setup.CQE_MIXED):
+            raise RawuringError("a time stamp comes in a completion of 32 bytes: make the ring with Setup.CQE32 or CQE_MIXED")
+        fd, fixed = fd_of(sock, self._file_table)
+        self._expects_large = True
+        return self._queue(TimestampStream, self.sq.prep_cmd_sock, (abi.SocketOp.TX_TIMESTAMP, fd, 0, 0, 0, 0), sock,
+                           callback, sqe_flags | fixed, "tx_timestamp")  # fmt: skip
 
     def _ask(self, command: abi.SocketOp, sock: FileLike, callback: Callback | None, sqe_flags: int) -> Operation[int]:
         fd, fixed = fd_of(sock, self._file_table)

@@ -175,7 +175,7 @@ class Ring(
         self._last_token = OWNED - 1
         self._resolved = 0
         self._link_flag = 0
-        self._locates = False
+        self._locates = self._expects_large = False
         self._busy = False
         self._calling = False
         self._stopping = False

@@ -18,7 +18,7 @@ from ..cq import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
 from ..hints import Any, Final
-from ..inflight import OWNED, BufferOperation, BufferStream, Operation, Stream
+from ..inflight import OWNED, BufferOperation, BufferStream, Large, LargeStream, Operation, Stream
 from .entering import ENTER_CALL, NR_ENTER, Entering
 
 _F_MORE: Final = int(abi.CqeFlag.MORE)
@@ -166,7 +166,7 @@ class Resolving(Entering):
         batch = reaped.batch
         if batch is None:
             first = self.cq.head
-            cqes, head = self.cq.peek()
+            cqes, head = self._peek_large() if self._expects_large else self.cq.peek()
             if head == first:
                 return
             batch = _Batch(first, head, cqes)
@@ -194,6 +194,17 @@ class Resolving(Entering):
         # Dropping what was kept alive may run finalizers, which are other people's code.
         for operation in kept:
             operation.settle()
+
+    def _peek_large(self) -> tuple[list[RawCqe], int]:
+        """The completions that are there, those of a `LargeStream` with their second halves."""
+        found, head = self.cq.peek32()
+        cqes: list[RawCqe] = []
+        for user_data, res, cqe_flags, *big_cqe in found:
+            if isinstance(self._inflight.get(user_data), LargeStream):
+                cqe_flags = large = Large(cqe_flags)
+                large.big_cqe = big_cqe[0], big_cqe[1]
+            cqes.append((user_data, res, cqe_flags))
+        return cqes, head
 
     def _resolve_special(self, batch: _Batch, reaped: _Reaped) -> list[Operation[Any]]:
         """Resolve a batch with streams, callbacks or requests of the raw layer in it. Returns the operations that ended."""

@@ -12,7 +12,8 @@ from ..hints import TYPE_CHECKING, Final
 
 
 if TYPE_CHECKING:
-    from .results import EpollEvent as EpollEvent, StatResult as StatResult, stat_result as stat_result
+    from .results import EpollEvent as EpollEvent, StatResult as StatResult, TxTimestamp as TxTimestamp
+    from .results import stat_result as stat_result
 
 # linux/fcntl.h: how a path is looked up
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -76,12 +77,30 @@ EPOLL_CTL_ADD: Final = 1
 EPOLL_CTL_DEL: Final = 2
 EPOLL_CTL_MOD: Final = 3
 
+# asm/socket.h, linux/net_tstamp.h: which time stamps a socket makes, and how it reports them (timestamping(7))
+SO_TIMESTAMPING: Final = 37
+SOF_TIMESTAMPING_TX_HARDWARE: Final = 1 << 0
+SOF_TIMESTAMPING_TX_SOFTWARE: Final = 1 << 1
+SOF_TIMESTAMPING_SOFTWARE: Final = 1 << 4
+SOF_TIMESTAMPING_RAW_HARDWARE: Final = 1 << 6
+SOF_TIMESTAMPING_OPT_ID: Final = 1 << 7
+SOF_TIMESTAMPING_TX_SCHED: Final = 1 << 8
+SOF_TIMESTAMPING_TX_ACK: Final = 1 << 9
+SOF_TIMESTAMPING_OPT_TSONLY: Final = 1 << 11
+SOF_TIMESTAMPING_TX_COMPLETION: Final = 1 << 18
+
+# linux/errqueue.h: the point on its way that a time stamp is of
+SCM_TSTAMP_SND: Final = 0
+SCM_TSTAMP_SCHED: Final = 1
+SCM_TSTAMP_ACK: Final = 2
+SCM_TSTAMP_COMPLETION: Final = 3
+
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         # Named tuples are slow to make: these wait until a result is one.
-        if name not in ("EpollEvent", "StatResult", "stat_result"):
+        if name not in ("EpollEvent", "StatResult", "TxTimestamp", "stat_result"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from . import results
 

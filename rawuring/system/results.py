@@ -1,4 +1,4 @@
-"""The results of STATX and EPOLL_WAIT as values.
+"""The results of STATX and EPOLL_WAIT, and time stamps of sockets, as values.
 
 May import abi. Never makes a system call. `system` loads it when one of its names is first asked for.
 """
@@ -134,3 +134,15 @@ class EpollEvent(NamedTuple):
     def fd(self) -> int:
         """The number in `data` as select.epoll and `Ring.epoll_ctl` put it there, if they did."""
         return int.from_bytes(self.data.to_bytes(8, sys.byteorder)[:4], sys.byteorder, signed=True)
+
+
+class TxTimestamp(NamedTuple):
+    """When something that a socket sent passed a point on its way."""
+
+    key: int
+    """With SOF_TIMESTAMPING_OPT_ID the number of the datagram since it was set, or of a stream's last byte; else 0."""
+    time_ns: int
+    """Of CLOCK_REALTIME, as time.time_ns() has it; by the network card's clock if `is_hardware`."""
+    kind: int
+    """The point: SCM_TSTAMP_*."""
+    is_hardware: bool

@@ -48,7 +48,9 @@ def link(shown: str, heading: str) -> str:
 
 
 def paragraph(lines: Sequence[str]) -> list[str]:
-    """A paragraph of a docstring. One of `name  what it is` lines becomes a list."""
+    """A paragraph of a docstring. One of `name  what it is` lines becomes a list, an indented one is code."""
+    if all(line.startswith("    ") for line in lines):
+        return list(lines)
     if not re.match(r"\S+(?: \S+)* {2,}\S", lines[0]):
         return [text(" ".join(line.strip() for line in lines))]
     items: list[str] = []
