@@ -5,25 +5,25 @@ What changes a process for good (a seccomp filter, a limit, a user id) is done i
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import grp
 import itertools
 import os
-import pickle
-import pwd  # noqa: F401  (a child that has become another user could not import it any more)
 import re
 import resource
 import signal
-import struct
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sandbox import CALLS as CALLS
+from sandbox import RET_ERRNO as RET_ERRNO
+from sandbox import RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP, become_ordinary, in_child
+from sandbox import install_filter as install_filter
 
 from rawuring import abi, syscalls
 from rawuring.diagnosis import Diagnosis, Facts, child, classify, explain_setup_failure, facts, gather, is_known, why_unavailable
@@ -41,36 +41,6 @@ EPERM, ENOSYS, EACCES, EINVAL, EFAULT, EBADF = (
     errno.EBADF,
 )
 Setup = abi.Setup
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """The result of `work` in a forked child. It may fail or skip the test."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reader)
-            outcome: tuple[str, Any]
-            try:
-                outcome = ("done", work())
-            except pytest.skip.Exception as skipped:
-                outcome = ("skipped", str(skipped))
-            except BaseException:
-                outcome = ("failed", traceback.format_exc())
-            with os.fdopen(writer, "wb") as file:
-                pickle.dump(outcome, file)
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        octets = file.read()
-    _, status = os.waitpid(pid, 0)
-    assert octets, f"the child ended with status {status}"
-    how, result = pickle.loads(octets)
-    if how == "skipped":
-        pytest.skip(result)
-    assert how == "done", result
-    return result
 
 
 @pytest.fixture
@@ -255,18 +225,20 @@ def test_the_fix_fits_where_the_filter_comes_from(runtime: str | None, words: st
 
 def test_the_fix_of_the_sysctl_names_what_there_is_to_do() -> None:
     closed = classify(answers(*ALONE, disabled=2))
-    with_group = classify(answers(*ALONE, disabled=1, group=987))
+    with_group = classify(answers(*ALONE, disabled=1, group=987654))
     without_group = classify(answers(*ALONE, disabled=1, group=-1))
-    assert closed and with_group and without_group
+    of_root = classify(answers(*ALONE, disabled=1, group=0))
+    assert closed and with_group and without_group and of_root
     assert "sysctl -w kernel.io_uring_disabled=0" in closed.fix and "usermod" not in closed.fix
-    assert "usermod -aG 987 " in with_group.fix
+    assert "groupadd -g 987654 io_uring && usermod -aG io_uring " in with_group.fix
+    assert f"usermod -aG {grp.getgrgid(0).gr_name} " in of_root.fix and "groupadd" not in of_root.fix
     assert "groupadd io_uring" in without_group.fix
 
 
 def test_text_and_evidence() -> None:
     found = classify(answers(EPERM, EPERM, EPERM, seccomp=2, observed_errno=EPERM))
     assert found is not None
-    assert found.text == f"{found.sentence} {found.fix}"
+    assert found.text == f"{found.sentence} {found.fix} `python -m rawuring` tells what this system allows."
     assert found.sentence.startswith("io_uring_setup failed with EPERM: ")
     assert "io_uring_enter gave EPERM" in found.evidence and "Seccomp: 2" in found.evidence
 
@@ -289,30 +261,6 @@ def test_versions(release: str | None, version: tuple[int, int] | None) -> None:
 
 
 # -- Real filters.
-
-RET_KILL_PROCESS = 0x8000_0000
-RET_KILL_THREAD = 0
-RET_TRAP = 0x0003_0000
-RET_ERRNO = 0x0005_0000
-RET_ALLOW = 0x7FFF_0000
-CALLS = (syscalls.NR_SETUP, syscalls.NR_ENTER, syscalls.NR_REGISTER)
-
-
-def install_filter(action: int, numbers: tuple[int, ...]) -> None:
-    """Give `action` to these system calls of this process, for good (seccomp(2))."""
-    load_number, jump_if_equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-    program = [struct.pack("=HBBI", load_number, 0, 0, 0)]
-    for number in numbers:
-        program += [struct.pack("=HBBI", jump_if_equal, 0, 1, number), struct.pack("=HBBI", give, 0, 0, action)]
-    program.append(struct.pack("=HBBI", give, 0, 0, RET_ALLOW))
-    code = ctypes.create_string_buffer(b"".join(program))
-    head = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    set_no_new_privs, set_seccomp, mode_filter = 38, 22, 2
-    if prctl(set_no_new_privs, 1, 0, 0, 0) or prctl(set_seccomp, mode_filter, ctypes.addressof(head), 0, 0):
-        pytest.skip(f"no seccomp filter can be installed here: {os.strerror(ctypes.get_errno())}")
-
 
 def diagnose_under(action: int, numbers: tuple[int, ...] = CALLS) -> Diagnosis | None:
     def work() -> Diagnosis | None:
@@ -753,10 +701,7 @@ def statement(fix: str) -> str:
 def test_no_allowance_for_an_ordinary_user() -> None:
     def work() -> tuple[Diagnosis, Diagnosis, Diagnosis | None]:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, hard))
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(61234)
-            os.setuid(61234)  # nobody else's, so that no other process has rings on this account
+        become_ordinary()
         code = trial(8, 0, 0, 0, 0)
         if code == 0:
             pytest.skip(f"Linux {os.uname().release} does not count rings against RLIMIT_MEMLOCK")

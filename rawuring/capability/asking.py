@@ -9,7 +9,6 @@ has, not what was left out when it was built; but it needs no ring, so it answer
 
 from __future__ import annotations
 
-import ctypes
 import errno
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple

@@ -14,11 +14,11 @@ from typing import Final
 
 from ..diagnosis import Diagnosis, Facts, diagnoses, explain_setup_failure, facts
 from ..diagnosis.report import CERTAIN, POSSIBLE
-from ..errors import RawuringError, RingSetupError
+from ..errors import RawuringError
 from ..ring import Ring
 from . import access, asking, behaviour, judging
 from .answering import in_child
-from .report import Kernel, Report, Row, Tool, Verdict
+from .report import Kernel, Memlock, Report, Row, Tool, Verdict
 
 _TRIAL_ENTRIES: Final = 8
 
@@ -46,14 +46,15 @@ def examine(run: bool = False) -> Report:
     can_register = seen.register_errno is not None and seen.register_errno in (errno.EINVAL, errno.EBADF)
     answers = asking.ask(can_make_ring, can_register)
     kernel = _kernel(seen)
+    allowed = access.describe(seen, ring)
     tables = {name: judging.rows(name, answer, kernel.release) for name, answer in answers.items()}
     tried = behaviour.rows(run and not found, kernel.release)
     beyond = {name: answer.beyond for name, answer in answers.items()}
     return Report(
         tool=_tool(),
         kernel=kernel,
-        verdict=_verdict(found, tables["opcodes"], kernel),
-        access=access.describe(seen, ring),
+        verdict=_verdict(found, tables["opcodes"], allowed.memlock, kernel),
+        access=allowed,
         diagnosis=found,
         **tables,
         behaviour=tried,
@@ -108,11 +109,13 @@ def _tool() -> Tool:
     return Tool(name=package.__name__, version=package.__version__, python=f"CPython {sys.version.split()[0]}")
 
 
-def _verdict(found: Sequence[Diagnosis], opcodes: Sequence[Row], kernel: Kernel) -> Verdict:
+def _verdict(found: Sequence[Diagnosis], opcodes: Sequence[Row], memlock: Memlock, kernel: Kernel) -> Verdict:
     if not found:
         count = sum(row.present is True for row in opcodes)
-        text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations."
-        return Verdict("usable", 0, text)
+        text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations"
+        if memlock.is_charged and memlock.largest_ring_entries is not None:
+            text += f"; RLIMIT_MEMLOCK has room for one ring of {memlock.largest_ring_entries} entries"
+        return Verdict("usable", 0, f"{text}.")
     first = found[0]
     is_guess = first.confidence == POSSIBLE and first.cause != "policy"  # which says that there is one, not which
     status, exit_code = _UNDECIDED if is_guess else _STATUS_OF.get(first.cause, _BLOCKED)

@@ -102,6 +102,15 @@ def user_name() -> str:
         return "USER"
 
 
+def group_name(gid: int) -> str | None:
+    try:
+        import grp
+
+        return grp.getgrgid(gid).gr_name
+    except (ImportError, KeyError, OverflowError):
+        return None
+
+
 def _raise_memlock(memory: MemoryLimit, nbytes: int) -> str:
     wanted = max(64 << 20, 4 * power_of_two(nbytes))
     ways = [

@@ -17,6 +17,13 @@ LIKELY: Final = "likely"
 POSSIBLE: Final = "possible"
 
 
+# Causes that lie in what was asked for, on any system.
+_ABOUT_REQUEST: Final = (
+    "bad-cpu", "bad-cq-entries", "bad-entries", "bad-memory", "bad-wq-fd", "flag-needs", "flags-conflict",
+    "registered-fd-limit",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What failed, why, and what to do about it."""
@@ -29,8 +36,9 @@ class Diagnosis:
 
     @property
     def text(self) -> str:
-        """The sentence and the fix: the text of a RingSetupError."""
-        return f"{self.sentence} {self.fix}"
+        """The sentence and the fix: the text of a RingSetupError. It names the program that tells more, if there is more."""
+        text = f"{self.sentence} {self.fix}"
+        return text if self.cause in _ABOUT_REQUEST else f"{text} `python -m rawuring` tells what this system allows."
 
 
 def failed(errno_value: int) -> str:

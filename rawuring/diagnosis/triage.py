@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from .facts import Facts, MemoryLimit
-from .limits import explain_enomem, explain_fd_limit, user_name
+from .limits import explain_enomem, explain_fd_limit, group_name, user_name
 from .report import CERTAIN, LIKELY, POSSIBLE, Diagnosis, errno_name, failed, version_of
 
 _FIRST_RELEASE: Final = (5, 1)
@@ -174,11 +174,14 @@ def _denied_by_sysctl(facts: Facts, confidence: str) -> Diagnosis:
         why = f"the sysctl kernel.io_uring_disabled is {facts.disabled}: nobody may make a ring on this system."
         return _diagnose(facts, "sysctl", confidence, why, f"As root on the host: {allow_all}.")
     why = "the sysctl kernel.io_uring_disabled is 1: only processes with CAP_SYS_ADMIN or in its group may make a ring."
-    if facts.group is not None and facts.group >= 0:
-        join = f"`usermod -aG {facts.group} {user_name()}`"
+    user, name = user_name(), None if facts.group is None or facts.group < 0 else group_name(facts.group)
+    if name is not None:
+        join = f"`usermod -aG {name} {user}`"
+    elif facts.group is not None and facts.group >= 0:
+        join = f"`groupadd -g {facts.group} io_uring && usermod -aG io_uring {user}`"
     else:
         join = (
-            f"`groupadd io_uring && usermod -aG io_uring {user_name()} && "
+            f"`groupadd io_uring && usermod -aG io_uring {user} && "
             "sysctl -w kernel.io_uring_group=$(getent group io_uring | cut -d: -f3)`"
         )
     return _diagnose(

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from ... import abi
 from ...diagnosis.report import errno_name
 from ...errors import RingSetupError, UnsupportedError
-from ...register.calling import address as address
 from ...ring import Ring
 
 Cqe = tuple[int, int, int]

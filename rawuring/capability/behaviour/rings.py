@@ -10,7 +10,8 @@ import time
 from typing import Final
 
 from ... import abi, register, syscalls
-from .bench import Trial, TrialRing, address, connected_to, expect, listener, pipe, succeeded
+from ...register.calling import address
+from .bench import Trial, TrialRing, connected_to, expect, listener, pipe, succeeded
 
 _Flag, _Setup = abi.SqeFlag, abi.Setup
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from ... import abi, register
 from ...buffers import BufferGroup
-from .bench import Trial, TrialRing, address, connected_to, expect, goes_on, listener, pair, pipe, succeeded, tcp_pair
+from ...register.calling import address
+from .bench import Trial, TrialRing, connected_to, expect, goes_on, listener, pair, pipe, succeeded, tcp_pair
 
 _Flag = abi.SqeFlag
 _MESSAGES: Final = (b"first", b"second")

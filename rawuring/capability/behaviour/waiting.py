@@ -13,7 +13,8 @@ import socket
 from typing import Final
 
 from ... import abi, syscalls
-from .bench import MOMENT_NS, Negative, Trial, TrialRing, address, expect, goes_on, pair, pipe, succeeded, timespec
+from ...register.calling import address
+from .bench import MOMENT_NS, Negative, Trial, TrialRing, expect, goes_on, pair, pipe, succeeded, timespec
 
 _Flag = abi.SqeFlag
 
