@@ -29,20 +29,7 @@ import sys
 from . import abi, atomics
 from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
 from .mmap_ring import RingMemory
-from .prep import (
-    BufferPreps,
-    CommandPreps,
-    DescriptorPreps,
-    EventPreps,
-    FilePreps,
-    PathPreps,
-    RangePreps,
-    RingPreps,
-    SocketPreps,
-    TransferPreps,
-    WaitingPreps,
-    ZeroCopyPreps,
-)
+from .prep import Preps
 from .prep.base import U32
 
 _NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
@@ -53,20 +40,7 @@ _LINKS = _IO_LINK | int(abi.SqeFlag.IO_HARDLINK)
 _WIDE = (int(abi.Op.NOP128), int(abi.Op.URING_CMD128))
 
 
-class SubmissionQueue(
-    FilePreps,
-    RangePreps,
-    DescriptorPreps,
-    PathPreps,
-    SocketPreps,
-    TransferPreps,
-    ZeroCopyPreps,
-    BufferPreps,
-    WaitingPreps,
-    EventPreps,
-    RingPreps,
-    CommandPreps,
-):
+class SubmissionQueue(Preps):
     """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
 
     __slots__ = ("_memory", "_lap", "_published", "_consumed", "_entries", "_shift", "_tail_plain", "_sqpoll", "_closed")

@@ -36,19 +36,25 @@ from .transfers import TransferOperations
 from .waiting import WaitingOperations
 from .zero_copy import ZeroCopyOperations
 
-__all__ = [
-    "BufferOperations",
-    "CommandOperations",
-    "DescriptorOperations",
-    "EventOperations",
-    "FileOperations",
-    "MessageOperations",
-    "PathOperations",
-    "RangeOperations",
-    "RingOperations",
-    "SocketCommands",
-    "SocketOperations",
-    "TransferOperations",
-    "WaitingOperations",
-    "ZeroCopyOperations",
-]
+__all__ = ["Operations"]
+
+
+class Operations(
+    FileOperations,
+    RangeOperations,
+    DescriptorOperations,
+    PathOperations,
+    SocketOperations,
+    TransferOperations,
+    MessageOperations,
+    ZeroCopyOperations,
+    SocketCommands,
+    RingOperations,
+    BufferOperations,
+    WaitingOperations,
+    EventOperations,
+    CommandOperations,
+):
+    """Every owned operation of a ring."""
+
+    __slots__ = ()

@@ -32,17 +32,23 @@ from .transfers import TransferPreps
 from .waiting import WaitingPreps
 from .zero_copy import ZeroCopyPreps
 
-__all__ = [
-    "BufferPreps",
-    "CommandPreps",
-    "DescriptorPreps",
-    "EventPreps",
-    "FilePreps",
-    "PathPreps",
-    "RangePreps",
-    "RingPreps",
-    "SocketPreps",
-    "TransferPreps",
-    "WaitingPreps",
-    "ZeroCopyPreps",
-]
+__all__ = ["Preps"]
+
+
+class Preps(
+    FilePreps,
+    RangePreps,
+    DescriptorPreps,
+    PathPreps,
+    SocketPreps,
+    TransferPreps,
+    ZeroCopyPreps,
+    BufferPreps,
+    WaitingPreps,
+    EventPreps,
+    RingPreps,
+    CommandPreps,
+):
+    """Every encoder of the submission queue."""
+
+    __slots__ = ()

@@ -24,22 +24,7 @@ from ..files import FileTable
 from ..hints import Final, NoReturn, TypeVar
 from ..inflight import OWNED
 from ..mmap_ring import MappedRing
-from ..operations import (
-    BufferOperations,
-    CommandOperations,
-    DescriptorOperations,
-    EventOperations,
-    FileOperations,
-    MessageOperations,
-    PathOperations,
-    RangeOperations,
-    RingOperations,
-    SocketCommands,
-    SocketOperations,
-    TransferOperations,
-    WaitingOperations,
-    ZeroCopyOperations,
-)
+from ..operations import Operations
 from ..sq import RewindingQueue, SubmissionQueue
 from .closing import rings
 from .negotiation import WANTED_FLAGS, check_ordering, implied_flags, refuse_flags, release, set_up
@@ -89,23 +74,7 @@ _FORMS: Final[dict[str, str]] = {
 }
 
 
-class Ring(
-    Resizing,
-    FileOperations,
-    RangeOperations,
-    DescriptorOperations,
-    PathOperations,
-    SocketOperations,
-    TransferOperations,
-    MessageOperations,
-    ZeroCopyOperations,
-    SocketCommands,
-    RingOperations,
-    BufferOperations,
-    WaitingOperations,
-    EventOperations,
-    CommandOperations,
-):
+class Ring(Resizing, Operations):
     """An io_uring: queue operations, submit them together, take their completions.
 
     The raw layer: `ring.sq.prep_*(...)`, `ring.submit_and_wait(1)`, `ring.completions()`.
