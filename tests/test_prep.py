@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -379,3 +381,10 @@ def test_the_docstring_speaks_of_its_parameters(name: str) -> None:
         if quoted in PREPS or quoted.startswith(("Ring.", "-")):
             continue
         assert set(re.findall(r"[a-z_]\w*", quoted)) <= known.keys(), quoted
+
+
+def test_the_table_is_printed() -> None:
+    printed = subprocess.run([sys.executable, sqe_cases.__file__], capture_output=True, text=True, check=True).stdout
+    assert len(printed.splitlines()) == len(CASES)
+    name, *words = printed.splitlines()[0].split()
+    assert name == CASES[0].name and bytes.fromhex("".join(words)) == expected(CASES[0], {})

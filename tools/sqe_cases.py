@@ -1,5 +1,7 @@
 """What every encoder of `SubmissionQueue` must write: one table, for the tests and for the comparison with liburing.
 
+python3 tools/sqe_cases.py prints it: each encoder with the bytes it writes, 0 where it is told nothing.
+
 May import rawuring.abi only, for the values of its enums: what is expected comes from the layout
 of struct io_uring_sqe and the semantics of liburing's io_uring_prep_* functions, never from the
 encoders' own constants. tests/test_prep.py holds the encoders against it, tools/compare_liburing.py
@@ -10,7 +12,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
+
+ROOT = str(Path(__file__).resolve().parent.parent)
+if ROOT not in sys.path:  # run as a program: the path begins with this folder, not with the checkout
+    sys.path.insert(0, ROOT)
 
 from rawuring import abi
 
@@ -363,3 +370,10 @@ def expected(case: Case, options: Mapping[str, tuple[str, Value]]) -> bytes:
             before = abi.IO_URING_SQE.get(sqe, field) if field in JOINED else 0
             abi.IO_URING_SQE.put(sqe, field, before | int(value))
     return bytes(sqe)
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(f"{case.name:28} {expected(case, {}).hex(' ', 8)}" for case in CASES), flush=True)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads on; the interpreter would complain at its end
