@@ -10,6 +10,7 @@ has, not what was left out when it was built; but it needs no ring, so it answer
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -95,7 +96,7 @@ def _opcodes() -> _Found:
 def _register_ops() -> _Found:
     answer = _query()
     beyond = None if answer is None else max(0, answer.nr_register_opcodes - len(_Register))
-    return [(int(verb), there, _TRIAL) for verb, there in zip(_Register, _verbs_there())], beyond
+    return [(int(verb), there, _TRIAL) for verb, there in _verbs_there().items()], beyond
 
 
 def _make_ring() -> tuple[int, bytearray]:
@@ -154,26 +155,30 @@ _ON_NO_RING: Final = (_Register.SEND_MSG_RING, _Register.QUERY)
 _ASKS_FOR_PRIVILEGE: Final = (_Register.ZCRX_IFQ, _Register.BPF_FILTER)
 
 
-def _verbs_there() -> list[bool | None]:
-    rings: dict[int, int] = {}  # set-up flags: the fd, or the errno it failed with, negative
-    return [_is_there(verb, rings) for verb in _Register]
+def _verbs_there() -> dict[abi.Register, bool | None]:
+    found: dict[abi.Register, bool | None] = {}
+    # One ring at a time: RLIMIT_MEMLOCK may have room for no more.
+    for setup_flags in {_ON_SPECIAL_RING.get(verb, _Setup(0)) for verb in _Register}:
+        fd, _ = _try_ring(int(setup_flags))
+        for verb in _Register:
+            if _ON_SPECIAL_RING.get(verb, 0) == setup_flags:
+                found[verb] = _is_there(verb, fd)
+        if fd >= 0:
+            os.close(fd)
+    return found
 
 
-def _is_there(verb: abi.Register, rings: dict[int, int]) -> bool | None:
-    fd = -1
-    if verb not in _ON_NO_RING:
-        setup_flags = int(_ON_SPECIAL_RING.get(verb, 0))
-        if setup_flags not in rings:
-            rings[setup_flags] = _try_ring(setup_flags)[0]
-        fd = rings[setup_flags]
-        if fd < 0:
-            return False if fd == -errno.EINVAL else None  # what it needs is older than the verb
+def _is_there(verb: abi.Register, fd: int) -> bool | None:
+    if fd < 0:
+        return False if fd == -errno.EINVAL else None  # the ring that it needs is older than the verb
+    if verb in _ON_NO_RING:
+        fd = -1
+    addr: int | None = _NOWHERE
+    nr_args = _NR_ARGS.get(verb, 1)
     if verb in _WITHOUT_ARGUMENT:
         addr, nr_args = None, 0
     elif verb == _Register.UNREGISTER_PERSONALITY:
         addr, nr_args = None, _call(fd, _Register.PERSONALITY, None, 0)
-    else:
-        addr, nr_args = _NOWHERE, _NR_ARGS.get(verb, 1)
     code = -_call(fd, verb, addr, nr_args)
     if code in (errno.EPERM, errno.EACCES):
         return verb in _ASKS_FOR_PRIVILEGE  # else a filter or a restriction

@@ -22,7 +22,7 @@ TABLES: Final[Mapping[str, type[abi.Value] | type[abi.Flag]]] = {
     "register_ops": abi.Register,
 }
 
-_BUILT_BY: Final[Mapping[str, str]] = {
+BUILT_BY: Final[Mapping[str, str]] = {
     "EPOLL_CTL": "CONFIG_EPOLL",
     "EPOLL_WAIT": "CONFIG_EPOLL",
     "MADVISE": "CONFIG_ADVISE_SYSCALLS",
@@ -99,7 +99,7 @@ def _explain(row: Row | Behaviour, release: str) -> str:
             text += " The 5.10 series carries io_uring of Linux 5.15 since 5.10.162."
         return text
     text = f"Linux {row.since} brought it, and this kernel ({release}) does not have it"
-    option = _BUILT_BY.get(row.name)
+    option = BUILT_BY.get(row.name)
     if isinstance(row, Behaviour):
         return f"{text}: {row.detail}."
     if option is not None:

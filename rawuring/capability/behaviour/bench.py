@@ -23,6 +23,9 @@ _PATIENCE_NS: Final = 1_000_000_000
 MOMENT_NS: Final = 1_000_000
 """What a timeout that is waited for takes."""
 
+# What the kernel answers to a set-up or a verb that it does not know, and what a restriction does.
+_REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES)
+
 
 class Negative(Exception):
     """The kernel does not do it; the text is what it did."""
@@ -44,11 +47,8 @@ def attempt(trial: Trial) -> tuple[bool | None, str]:
     except (Negative, UnsupportedError) as error:
         return False, str(error)
     except OSError as error:
-        # The kernel's answer to what it does not know, to set-ups and verbs.
-        unknown = error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-        if isinstance(error, RingSetupError):
-            return False if unknown else None, str(error)
-        return False if unknown else None, f"{errno_name(error.errno or errno.EIO)}: {error.strerror}"
+        text = str(error) if isinstance(error, RingSetupError) else f"{errno_name(error.errno or 0)}: {error.strerror}"
+        return False if error.errno in _REFUSALS else None, text
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
 

@@ -98,7 +98,9 @@ def cq_overflow() -> str:
                 ring.submit()
             ring.sq.prep_nop(user_data=user_data)
         found = ring.results(16)
-    expect(sorted(found) == list(range(16)), "completions that did not fit were lost")
+    expect(len(found) == 16, "a completion came twice")
+    for res in found.values():
+        succeeded("a request", res)
     return "16 completions came through a queue of 8"
 
 
