@@ -95,6 +95,10 @@ def succeeded(what: str, res: int) -> int:
     return res
 
 
+def outcome(res: int) -> str:
+    return errno_name(-res) if res < 0 else str(res)
+
+
 def expect(is_so: bool, otherwise: str) -> None:
     if not is_so:
         raise Negative(otherwise)

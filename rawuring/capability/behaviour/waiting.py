@@ -14,7 +14,7 @@ from typing import Final
 
 from ... import abi, syscalls
 from ...register.calling import address
-from .bench import MOMENT_NS, Negative, Trial, TrialRing, expect, goes_on, pair, pipe, succeeded, timespec
+from .bench import MOMENT_NS, Negative, Trial, TrialRing, expect, goes_on, outcome, pair, pipe, succeeded, timespec
 
 _Flag = abi.SqeFlag
 
@@ -38,10 +38,13 @@ def linked_requests() -> str:
         ring.sq.prep_poll_add(-1, select.POLLIN, user_data=1, sqe_flags=_Flag.IO_LINK)
         ring.sq.prep_nop(user_data=2)
         found = ring.results(2)
-        expect(found[1] < 0 and found[2] == -errno.ECANCELED, f"the link of a failed request ended with {found[2]}")
+        expect(found[1] < 0 and found[2] == -errno.ECANCELED, f"what was linked to a failed request gave {outcome(found[2])}")
         ring.sq.prep_nop(user_data=1, sqe_flags=_Flag.IO_LINK)
         ring.sq.prep_nop(user_data=2)
-        order = [user_data for user_data, res, _ in ring.take(2) if res == 0]
+        order = []
+        for user_data, res, _ in ring.take(2):
+            succeeded("a request of a chain", res)
+            order.append(user_data)
     expect(order == [1, 2], "a chain of two did not run in order")
     return "a chain ran in order, and the rest of one that failed was cancelled"
 
@@ -54,7 +57,7 @@ def linked_timeout() -> str:
         found = ring.results(2)
     if found[2] != -errno.ETIME:
         succeeded("the timeout", found[2])
-    expect(found[1] == -errno.ECANCELED, f"the request it was linked to ended with {found[1]}")
+    expect(found[1] == -errno.ECANCELED, f"the request it was linked to gave {outcome(found[1])}")
     return "a poll was cancelled when its time was up"
 
 
@@ -93,7 +96,7 @@ def cancel_fd() -> str:
             succeeded("the cancel", res)
         found = {user_data: res, **ring.results(1)}
     succeeded("the cancel", found[2])
-    expect(found[1] == -errno.ECANCELED, f"the request on that fd ended with {found[1]}")
+    expect(found[1] == -errno.ECANCELED, f"the request on that fd gave {outcome(found[1])}")
     return "a poll was cancelled by the fd it waited for"
 
 
@@ -104,7 +107,7 @@ def cqe_skip() -> str:
                           sqe_flags=_Flag.CQE_SKIP_SUCCESS)  # fmt: skip
         ring.sq.prep_nop(user_data=2)
         user_data, res, _ = ring.take_one()
-        expect(user_data == 2, f"a send that was to be silent completed with {res}")
+        expect(user_data == 2, f"a send that was to be silent gave {outcome(res)}")
         other.settimeout(1)
         expect(other.recv(16) == b"quiet", "the silent send sent nothing")
     return "a send that succeeded left no completion"

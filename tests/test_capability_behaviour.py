@@ -1,0 +1,260 @@
+"""Each behaviour that the report tries out: here where the kernel has it, and not where it is withheld.
+
+Three ways to withhold: a restriction of the ring, which refuses a request, a verb or an SQE flag; a filter
+on the system call; and completions that are altered on their way, as a kernel would bring them that does
+the request's simple form alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sandbox import RET_ERRNO, become_ordinary, in_child, install_filter, limit_memlock
+
+from rawuring import Ring, abi, capability, register, syscalls
+from rawuring.capability import answering, behaviour
+from rawuring.capability.behaviour import bench
+from rawuring.capability.report import BACKPORT, LATER, OK, Behaviour, Report
+from rawuring.diagnosis import why_unavailable
+
+RELEASE = os.uname().release
+CqeFlag = abi.CqeFlag
+
+
+@pytest.fixture(autouse=True)
+def ring_possible() -> None:
+    found = why_unavailable()
+    if found is not None:
+        pytest.skip(f"no ring here: {found.sentence}")
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return capability.examine(run=True)
+
+
+def row(report: Report, name: str) -> Behaviour:
+    return next(one for one in report.behaviour if one.name == name)
+
+
+def require(report: Report, name: str) -> Behaviour:
+    """Skip what this kernel is too old for: it is negative without further ado, which another test sees."""
+    found = row(report, name)
+    if found.state == LATER:
+        pytest.skip(f"needs Linux {found.since}, this is {RELEASE}")
+    return found
+
+
+@pytest.mark.parametrize("name", behaviour.TRIALS)
+def test_it_is_here_or_its_release_is_not(report: Report, name: str) -> None:
+    found = row(report, name)
+    assert found.state in (OK, BACKPORT, LATER), found
+    assert found.present is (found.state != LATER)
+    assert found.detail and "\n" not in found.detail
+
+
+# -- Restrictions.
+
+WITHHELD: dict[str, abi.Op | abi.Register | abi.SqeFlag] = {
+    "linked_requests": abi.SqeFlag.IO_LINK,
+    "linked_timeout": abi.Op.LINK_TIMEOUT,
+    "timeout_multishot": abi.Op.TIMEOUT,
+    "poll_multishot": abi.Op.POLL_ADD,
+    "cancel_fd": abi.Op.ASYNC_CANCEL,
+    "cqe_skip_success": abi.SqeFlag.CQE_SKIP_SUCCESS,
+    "accept_multishot": abi.Op.ACCEPT,
+    "recv_multishot": abi.Op.RECV,
+    "recvmsg_multishot": abi.Op.RECVMSG,
+    "read_multishot": abi.Op.READ_MULTISHOT,
+    "recv_poll_first": abi.Op.RECV,
+    "provided_buffers": abi.Op.PROVIDE_BUFFERS,
+    "provided_buffer_ring": abi.Register.PBUF_RING,
+    "incremental_buffers": abi.Register.PBUF_RING,
+    "recv_bundle": abi.Op.RECV,
+    "send_bundle": abi.Op.SEND,
+    "send_zc": abi.Op.SEND_ZC,
+    "registered_buffers": abi.Register.BUFFERS,
+    "registered_files": abi.Register.FILES,
+    "direct_descriptors": abi.Op.ACCEPT,
+    "msg_ring": abi.Op.MSG_RING,
+    "msg_ring_fd": abi.Op.MSG_RING,
+    "registered_ring_fd": abi.Register.RING_FDS,
+    "sqpoll": abi.Op.NOP,
+    "cq_overflow": abi.Op.NOP,
+}
+
+
+def restrict_rings(monkeypatch: pytest.MonkeyPatch, report: Report, withheld: abi.Op | abi.Register | abi.SqeFlag) -> None:
+    make = bench.TrialRing.__init__
+
+    def allowed(table: str, kind: type) -> list[int]:
+        withheld_here = int(withheld) if isinstance(withheld, kind) else None
+        return [one.value for one in getattr(report, table) if one.present and one.value != withheld_here]
+
+    def make_restricted(ring: bench.TrialRing, setup_flags: int = 0, *, cq_entries: int | None = None) -> None:
+        make(ring, setup_flags | abi.Setup.R_DISABLED, cq_entries=cq_entries)
+        sqe_flags = sum(abi.SqeFlag) & ~(int(withheld) if isinstance(withheld, abi.SqeFlag) else 0)
+        register.restrictions(ring.fileno(), allowed("opcodes", abi.Op), allowed("register_ops", abi.Register), sqe_flags)
+        ring.enable()
+
+    monkeypatch.setattr(bench.TrialRing, "__init__", make_restricted)
+
+
+@pytest.mark.parametrize(("name", "withheld"), WITHHELD.items())
+def test_negative_where_a_restriction_withholds_it(
+    report: Report, monkeypatch: pytest.MonkeyPatch, name: str, withheld: abi.Op | abi.Register | abi.SqeFlag
+) -> None:
+    require(report, name)
+    restrict_rings(monkeypatch, report, withheld)
+    found = behaviour.try_out(behaviour.TRIALS[name], "99.0")
+    assert (found.present, found.state) == (False, "missing"), found
+    assert "EACCES" in found.detail, found
+
+
+@pytest.mark.parametrize("name", WITHHELD)
+def test_a_restriction_of_something_else_withholds_nothing(
+    report: Report, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    require(report, name)
+    restrict_rings(monkeypatch, report, abi.Op.TEE)
+    found = behaviour.try_out(behaviour.TRIALS[name], RELEASE)
+    assert found.present is True, found
+
+
+# -- A filter.
+
+
+def test_negative_where_a_filter_withholds_it(report: Report) -> None:
+    require(report, "wait_timeout")
+
+    def work() -> Behaviour:
+        with Ring(2):  # imported and found by now: the filter lets nothing wait with a timeout
+            pass
+        install_filter(RET_ERRNO | errno.EINVAL, (syscalls.NR_ENTER,), argument=(3, int(abi.Enter.EXT_ARG)))
+        return behaviour.try_out(behaviour.TRIALS["wait_timeout"], "99.0")
+
+    found = in_child(work)
+    assert (found.present, found.state) == (False, "missing") and "EINVAL" in found.detail
+
+
+def test_every_behaviour_is_withheld_by_something() -> None:
+    assert behaviour.TRIALS.keys() == WITHHELD.keys() | {"wait_timeout"}
+
+
+# -- Altered completions.
+
+def ends_at_once(res: int, cqe_flags: int) -> tuple[int, int]:
+    return res, cqe_flags & ~CqeFlag.MORE
+
+
+def without_buffer(res: int, cqe_flags: int) -> tuple[int, int]:
+    return res, cqe_flags & 0xFFFF & ~CqeFlag.BUFFER
+
+
+def used_up(res: int, cqe_flags: int) -> tuple[int, int]:
+    return res, cqe_flags & ~CqeFlag.BUF_MORE
+
+
+def short(res: int, cqe_flags: int) -> tuple[int, int]:
+    return min(res, 8), cqe_flags
+
+
+Change = Callable[[int, int], tuple[int, int]]
+ALTERED: dict[str, tuple[Change, str]] = {
+    "timeout_multishot": (ends_at_once, "ended with its first completion"),
+    "poll_multishot": (ends_at_once, "ended with its first completion"),
+    "accept_multishot": (ends_at_once, "ended with its first completion"),
+    "recv_multishot": (ends_at_once, "ended with its first completion"),
+    "recvmsg_multishot": (ends_at_once, "ended with its first completion"),
+    "read_multishot": (ends_at_once, "ended with its first completion"),
+    "send_zc": (ends_at_once, "announced no notification"),
+    "provided_buffers": (without_buffer, "took no buffer"),
+    "provided_buffer_ring": (without_buffer, "without a buffer"),
+    "incremental_buffers": (used_up, "used up by its first message"),
+    "recv_bundle": (short, "8 of 24 bytes"),
+    "send_bundle": (short, "one send sent 8 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_negative_where_the_kernel_does_the_simple_form(
+    report: Report, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    require(report, name)
+    change, words = ALTERED[name]
+
+    def altered(ring: Ring) -> list[bench.Cqe]:
+        return [(user_data, *change(res, cqe_flags)) for user_data, res, cqe_flags in Ring.completions(ring)]
+
+    monkeypatch.setattr(bench.TrialRing, "completions", altered)
+    found = behaviour.try_out(behaviour.TRIALS[name], "99.0")
+    assert found.present is False and words in found.detail, found
+
+
+def test_negative_where_completions_are_lost(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_last(ring: Ring) -> list[bench.Cqe]:
+        return [one for one in Ring.completions(ring) if one[0] != 15]
+
+    monkeypatch.setattr(bench, "_PATIENCE_NS", 10_000_000)
+    monkeypatch.setattr(bench.TrialRing, "completions", without_last)
+    found = behaviour.try_out(behaviour.TRIALS["cq_overflow"], RELEASE)
+    assert found.present is False and "and 15 came" in found.detail, found
+
+
+# -- What is not found out.
+
+
+def trial_of(work: Callable[[], Any]) -> bench.Trial:
+    return bench.Trial("example", "an example", "5.10", work)
+
+
+def test_a_trial_that_is_ended_is_not_found_out() -> None:
+    found = behaviour.try_out(trial_of(lambda: os.kill(os.getpid(), signal.SIGKILL)), RELEASE)
+    assert (found.present, found.state) == (None, "unknown")
+
+
+def test_a_trial_that_hangs_is_ended() -> None:
+    assert answering.in_child(lambda: time.sleep(600), timeout_s=0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("present", "error"),
+    [
+        (False, OSError(errno.EINVAL, "no")),
+        (False, PermissionError(errno.EACCES, "no")),
+        (None, OSError(errno.EMFILE, "no")),
+        (None, OSError(errno.ENOMEM, "no")),
+        (None, ConnectionRefusedError(errno.ECONNREFUSED, "no")),
+        (None, ValueError("a mistake of ours")),
+    ],
+)
+def test_what_an_exception_says(present: bool | None, error: Exception) -> None:
+    def work() -> str:
+        raise error
+
+    assert bench.attempt(trial_of(work))[0] is present
+
+
+def test_no_memory_is_no_answer() -> None:
+    def work() -> tuple[Behaviour, Behaviour]:
+        limit_memlock(0)
+        become_ordinary()
+        trials = behaviour.TRIALS
+        return behaviour.try_out(trials["msg_ring"], RELEASE), behaviour.try_out(trials["registered_buffers"], RELEASE)
+
+    for found in in_child(work):
+        assert found.present is not False, found
+
+
+def test_behaviours_are_not_tried_where_no_ring_can_be_made() -> None:
+    def work() -> Report:
+        install_filter(RET_ERRNO | errno.EPERM, (syscalls.NR_SETUP,))
+        return capability.examine(run=True)
+
+    assert {(one.present, one.state) for one in in_child(work).behaviour} == {(None, "not run")}
