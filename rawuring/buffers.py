@@ -312,6 +312,8 @@ class BufferGroup:
 
             with pool.lend_bundle(res, cqe_flags) as views: ...     # all are given back on exit
             for view in pool.lend_bundle(res, cqe_flags): ...       # each is before the next comes
+
+        Lend each completion once.
         """
         return BundleLoan(self, res, cqe_flags)
 

@@ -9,6 +9,20 @@ Three kinds of failure stay apart:
 * A system call that failed is an OSError with its errno.
 * A use of this library that cannot work is a RawuringError whose text says what to do
   instead.
+
+Example
+    from rawuring import BufferUseError, Ring
+
+    with Ring() as ring:
+        print(ring.openat("/no/such/file").wait_cqe())  # (-2, 0)
+        try:
+            ring.openat("/no/such/file").wait()
+        except FileNotFoundError as error:
+            print(error.errno)                          # 2
+        try:
+            ring.read(0, b"read-only")
+        except BufferUseError:
+            print(ring.in_flight)                       # 0
 """
 
 from __future__ import annotations
@@ -57,7 +71,11 @@ class NestedWaitError(RawuringError):
 
 
 class BufferUseError(RawuringError, TypeError):
-    """Memory that the kernel must not be given: read-only, not contiguous, or movable."""
+    """An object that cannot be the memory, group of buffers or file that is asked for.
+
+    Memory that is read-only, not contiguous or movable; a part that is not inside its buffer; something
+    of another kind. (A group or table that is closed, or of another ring, is an OutOfOrderError.)
+    """
 
 
 class OutOfOrderError(RawuringError):

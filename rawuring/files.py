@@ -43,7 +43,16 @@ FileLike = int | HasFileno | Fixed
 
 
 class FileTable:
-    """The fixed-file table of a ring: one per ring.
+    """The fixed-file table of a ring: one per ring. `table[slot]` is a `Fixed`.
+
+    Example
+        from rawuring import Ring
+
+        with Ring() as ring:
+            files = ring.file_table(4)
+            file = ring.openat_direct("/dev/zero", files).wait()
+            buffer = bytearray(8)
+            print(file, ring.read(file, buffer).wait())  # Fixed(slot=0) 8
 
     Since      Linux 5.1 (slots picked by the kernel 5.19)      Man   io_uring_registered_files(7)
     """

@@ -57,6 +57,25 @@ class Operation(Generic[Value]):
 
     Made by the methods of `Ring`. Dropping it changes nothing for the kernel: the ring holds
     it until its final completion.
+
+    name      what was asked for, by the name of its encoder: recv, accept, ...
+    cqe       (user_data, res, cqe_flags) of its final completion; None until it is there
+    callback  what is called for its completions; None where nothing is
+
+    Example
+        import os
+        from rawuring import Ring
+
+        reader, writer = os.pipe()
+        with Ring() as ring:
+            operation = ring.read(reader, bytearray(8))
+            print(operation)                            # <Operation read in flight>
+            try:
+                operation.wait(timeout_ns=10_000_000)
+            except TimeoutError as error:
+                print(error)                            # read: timed out and was cancelled
+            print(operation.done)                       # True
+        os.close(reader), os.close(writer)
     """
 
     __slots__ = ("token", "cqe", "callback", "special", "_ring", "name", "_keep", "__weakref__")
@@ -247,6 +266,19 @@ class Stream(Operation[Value]):
 
     Iterating waits for the next completion, submits, and ends after the final one, whose
     negative `res` is yielded like the others: it says why the stream ended.
+
+    Example
+        import socket
+        from rawuring import Ring
+
+        ours, theirs = socket.socketpair()
+        with Ring() as ring, ours, theirs:
+            pool = ring.buffer_ring(count=8, nbytes=4096)
+            theirs.send(b"hello")
+            theirs.shutdown(socket.SHUT_WR)
+            for res, cqe_flags in ring.recv_multishot(ours, pool):
+                with pool.lend(res, cqe_flags) as view:
+                    print(res, bytes(view))  # 5 b'hello', then 0 b''
     """
 
     __slots__ = ("stream", "request")

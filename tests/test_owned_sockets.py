@@ -243,8 +243,10 @@ def test_recvmsg_multishot_tells_who_sent_what(ring: Ring, datagrams: Pair) -> N
             assert bytes(message.payload) == content
             assert message.address == one.getsockname()
             assert (message.ancdata, message.fds, message.msg_flags) == ([], [], 0)
+            assert repr(message) == f"<LentMessage nbytes={len(content)} address={one.getsockname()} msg_flags=0x0>"
         with pytest.raises(ValueError, match="released"):
             message.payload[0]
+        assert repr(message) == "<LentMessage given back>"
     stream.cancel()
     ((res, cqe_flags),) = list(stream)
     assert res == -errno.ECANCELED

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from rawuring import Ring, errors
 from rawuring.abi import Op, Register
 from rawuring.abi.constants import Flag, Value
 from tools import reference
-from tools.reference_parts import flags, markdown, operations, parity, releases, sources, verbs
+from tools.reference_parts import classes, flags, markdown, operations, parity, releases, sources, verbs
 from tools.reference_parts.meanings import MEANINGS, ONLY_FOR
 
 # It reads the sources of the whole package, for which a machine that is emulated needs long.
@@ -67,6 +69,50 @@ def test_an_owned_method_is_told_with_its_operation() -> None:
     assert "recv" in {method.name for method in operations.methods()["prep_recv"]}
     told = "\n".join(operations.lines()).split("### IORING_OP_RECV\n")[1].split("\n### ")[0]
     assert "**`ring.recv(sock, buffer, msg_flags=0, *, ioprio=0)`** → `Operation[int]`" in told
+
+
+# --- rings and results
+
+
+def test_every_method_of_a_ring_is_told(page: str) -> None:
+    assert classes.ring_methods().keys() == {name for names in classes.RING_METHODS.values() for name in names}
+    for name, found in vars_of(Ring).items():
+        if name not in classes.INTERNAL:
+            shown = f"**`ring.{name}`**" if isinstance(found, property) else f"**`ring.{name}("
+            assert shown in page, name
+
+
+def vars_of(owner: type) -> dict[str, object]:
+    """The public methods and properties of a class and those it is made of."""
+    found: dict[str, object] = {}
+    for each in reversed(owner.__mro__):
+        found |= {name: what for name, what in vars(each).items() if not name.startswith("_")}
+    return {name: what for name, what in found.items() if callable(what) or isinstance(what, property)}
+
+
+def test_every_kind_of_operation_that_a_method_returns_is_told() -> None:
+    told = classes.KINDS.keys() | {name for room in classes.ROOMS for name in room.classes}
+    returned = {method.returns.partition("[")[0] for methods in operations.methods().values() for method in methods}
+    assert returned <= told
+
+
+def test_every_exception_is_told(page: str) -> None:
+    for name, found in vars(errors).items():
+        if isinstance(found, type) and issubclass(found, Exception):
+            assert f"| `{name}` | " in page, name
+
+
+def test_an_inner_name_that_is_gone_is_found() -> None:
+    made = [Ring, *(getattr(import_module(module[:-3].replace("/", ".").removesuffix(".__init__")), name)
+                    for room in classes.ROOMS for name, (module, _) in room.classes.items())]  # fmt: skip
+    names = {name for owner in made for name in (*vars_of(owner), *(f"{owner.__name__}.{each}" for each in vars_of(owner)))}
+    assert classes.INTERNAL - names == {"locates"}  # an attribute
+
+
+def test_a_class_that_is_gone_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classes, "KINDS", {"NoOperation": "rawuring/inflight.py"})
+    with pytest.raises(sources.SourceError, match=r"rawuring/inflight\.py has no class NoOperation"):
+        classes.lines()
 
 
 # --- flags and values, register verbs
@@ -134,6 +180,13 @@ def test_a_docstring_in_its_parts() -> None:
         "Since": "Linux 5.6 (more 6.0)", "Man": "a(3), b(2)", "CQE res": "0; < 0 -errno", "Limit": "none"
     }  # fmt: skip
     assert doc.releases == ["5.6", "6.0"]
+    assert doc.example == ()
+
+
+def test_the_example_of_a_docstring() -> None:
+    doc = sources.parse("Do it.\n\nExample\n    for it in ():\n        do(it)\n\n    end()\n\nSince      Linux 5.6    Man   a(3)")
+    assert doc.paragraphs == (("Do it.",),) and doc.labels == {"Since": "Linux 5.6", "Man": "a(3)"}
+    assert doc.example == ("for it in ():", "    do(it)", "", "end()")
 
 
 def test_what_a_source_lacks_is_told_in_a_line(
@@ -158,6 +211,8 @@ def test_text_means_itself() -> None:
     assert markdown.text("2**63 < `a*b` <tag> _x a_b") == r"2\*\*63 < `a*b` \<tag> \_x a_b"
     assert markdown.table(["a"], [["x | y"]]) == ["| a |", "| --- |", r"| x \| y |"]
     assert markdown.paragraph(["one  first", "     of all", "two  next"]) == ["* `one` first of all", "* `two` next"]
+    assert markdown.paragraph(["one  first", "two, three", "     both"]) == ["* `one` first", "* `two, three` both"]
+    assert markdown.paragraph(["    one(*two)", "        three"]) == ["    one(*two)", "        three"]
 
 
 # --- the program

@@ -116,6 +116,18 @@ class EventOperations(OwnedOperations):
 
         `mask`: a wake-up must have one of these bits. `futex_flags` 0 is for a word that processes
         share. The word is looked at when the request is submitted.
+
+        Example
+            import mmap
+            from rawuring import Ring
+
+            word = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]  # 32 bits at a multiple of 4
+            with Ring() as ring:
+                waiting = ring.futex_wait(word, 0)
+                ring.submit()
+                word.cast("I")[0] = 1
+                print(ring.futex_wake(word).wait())  # 1
+                print(waiting.wait())                # 0
         """
         keep, addr, _ = _pin_futex(word)
         return self._queue(Operation, self.sq.prep_futex_wait, (addr, expected, mask, futex_flags | _SIZE_U32), keep,

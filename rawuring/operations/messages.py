@@ -128,6 +128,13 @@ class LentMessage:
         """Was there more control data than room for it? The kernel closed the fds that were left over."""
         return bool(self.msg_flags & MSG_CTRUNC)
 
+    def __repr__(self) -> str:
+        try:
+            nbytes = len(self.payload)
+        except ValueError:
+            return "<LentMessage given back>"
+        return f"<LentMessage nbytes={nbytes} address={self.address!r} msg_flags={self.msg_flags:#x}>"
+
     def __enter__(self) -> LentMessage:
         return self
 
@@ -249,13 +256,22 @@ class MessageOperations(OwnedOperations):
     ) -> MessageStream:  # fmt: skip
         """Receive messages into buffers of `pool` until an error or ENOBUFS (pool empty): see `MessageStream.lend`.
 
-            for res, cqe_flags in stream:
-                with stream.lend(res, cqe_flags) as message:
-                    print(message.address, bytes(message.payload))
-
         Each buffer has 16 bytes of a header, then `name_nbytes` and `control_nbytes` of room for the
         sender's address and for control data, used or not, and what is left for the message itself.
         Before Linux 6.18 a message without any data ends the stream.
+
+        Example
+            import socket
+            from rawuring import Ring
+
+            ours, theirs = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+            with Ring() as ring, ours, theirs:
+                ours.bind(("127.0.0.1", 0))
+                pool = ring.buffer_ring(count=8, nbytes=2048)
+                stream = ring.recvmsg_multishot(ours, pool)
+                theirs.sendto(b"hello", ours.getsockname())
+                with stream.lend(*stream.next()) as message:
+                    print(bytes(message.payload), message.address[0])  # b'hello' 127.0.0.1
         """
         self._check_receives(MessageStream, pool, sqe_flags)
         fd, fixed = fd_of(sock, self._file_table)

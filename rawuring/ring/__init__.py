@@ -92,7 +92,8 @@ class Ring(Resizing, Operations):
     attach_to      another ring, whose kernel threads this one shares (Setup.ATTACH_WQ is set for you)
     register_ring_fd
                    enter through a registered fd: about 1 % faster, and only in this thread
-    register_waits have the kernel read timeouts and the like from a page that it has pinned, instead
+    register_waits
+                   have the kernel read timeouts and the like from a page that it has pinned, instead
                    of copying them (Linux 6.13): the ring's one memory region
     mask_features  Feature bits to act without, as if this kernel lacked them (for tests)
 
@@ -103,9 +104,22 @@ class Ring(Resizing, Operations):
 
     Raises RingSetupError, whose text says why and what to do.
 
-    A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`), and
-    not after a fork. Queue nothing from a signal handler or a finalizer, which may run in the
-    middle of another operation's queueing. Close it, or use it as a context manager.
+    A ring works in the thread that made it (with Setup.R_DISABLED: that called `enable`). A child of
+    a fork has no part in it: there it is closed, and says so (ForkedRingError); the parent's goes
+    on. Queue nothing from a signal handler or a finalizer, which may run in the middle of another
+    operation's queueing. Close it, or use it as a context manager.
+
+    Example
+        import os
+        from rawuring import Ring
+
+        reader, writer = os.pipe()
+        with Ring() as ring:
+            ring.write(writer, b"hello")               # queued
+            buffer = bytearray(16)
+            nbytes = ring.read(reader, buffer).wait()  # submits both, and waits for this one
+            print(bytes(buffer[:nbytes]))              # b'hello'
+        os.close(reader), os.close(writer)
 
     Since      Linux 5.10           Man   io_uring_setup(2), io_uring(7)
     """

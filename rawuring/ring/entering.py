@@ -77,6 +77,7 @@ class Entering(OwnedOperations):
     )  # fmt: skip
 
     sq: SubmissionQueue
+    """The submission queue, whose `prep_*` methods are the raw layer."""
     cq: CompletionQueue
     """The completion queue."""
     setup_flags: abi.Setup
@@ -374,6 +375,19 @@ class Entering(OwnedOperations):
 
     def enable(self) -> None:
         """Enable a ring made with Setup.R_DISABLED; the calling thread becomes its owner.
+
+        Example
+            import threading
+            from rawuring import Ring, abi
+
+            def work(ring):
+                ring.enable()                 # from here on it is this thread's
+                with ring:
+                    print(ring.nop().wait())  # 0
+
+            thread = threading.Thread(target=work, args=(Ring(8, abi.Setup.R_DISABLED),))
+            thread.start()
+            thread.join()
 
         Since      Linux 5.10           Man   io_uring_enable_rings(3)
         """

@@ -54,6 +54,16 @@ class Looping(Queueing):
         """Call callbacks as completions come, until `stop()` or until nothing is in flight any more.
 
         What the last callbacks queued is submitted, and not waited for.
+
+        Example
+            from rawuring import Ring
+
+            def done(operation, res, cqe_flags):
+                print(operation.name, res)  # nop 0
+
+            with Ring() as ring:
+                ring.nop(callback=done)
+                ring.run()
         """
         self._check_can_wait("run")
         self._stopping = False

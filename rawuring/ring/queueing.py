@@ -119,6 +119,16 @@ class Queueing(Resolving):
         `link_timeout`. Room for `entries` SQEs is made first, so that the chain is submitted as
         one. Nothing of it may be submitted inside: wait after the block. An exception inside
         takes the whole chain back: its operations are done, with ECANCELED.
+
+        Example
+            import tempfile
+            from rawuring import Ring
+
+            with Ring() as ring, tempfile.TemporaryFile() as file:
+                with ring.link(2):
+                    written = ring.write(file, b"hello", 0)
+                    synced = ring.fsync(file)
+                print(synced.wait(), written.wait())  # 0 5
         """
         self._check_usable()
         if self._link_flag:

@@ -55,9 +55,14 @@ def paragraph(lines: Sequence[str]) -> list[str]:
         return [text(" ".join(line.strip() for line in lines))]
     items: list[str] = []
     for line in lines:
-        found = re.match(r"(\S+(?:, \S+)*) {2,}(\S.*)", line)
+        found = re.match(r"(\S+(?:, \S+)*)(?: {2,}(\S.*))?$", line)
         if found:
-            items.append(f"* {code(found[1])} {text(found[2])}")
+            items.append(f"* {code(found[1])} {text(found[2] or '')}".rstrip())
         else:
             items[-1] += " " + text(line.strip())
     return items
+
+
+def program(lines: Sequence[str]) -> list[str]:
+    """A program in Python that runs as it stands."""
+    return ["```python", *lines, "```"]

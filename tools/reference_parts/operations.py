@@ -15,7 +15,7 @@ from operator import itemgetter
 from rawuring.abi import Op, fields
 
 from . import sources
-from .markdown import code, link, paragraph, table, text, without_empty
+from .markdown import code, link, paragraph, program, table, text, without_empty
 from .meanings import MEANINGS, ONLY_FOR, Enum
 from .sources import Function
 
@@ -82,10 +82,10 @@ def encoders() -> dict[Op, list[Function]]:
 
 
 def _uses(function: Function, siblings: Mapping[str, Function], seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """What a function uses, itself or through private ones beside it."""
+    """What a function uses, itself or through those beside it."""
     for name in function.uses:
         called = name.removeprefix("self.")
-        if called.startswith("_") and called in siblings and called not in seen:
+        if (called != name or called.startswith("_")) and called in siblings and called not in seen:
             yield from _uses(siblings[called], siblings, seen | {called})
         else:
             yield name
@@ -163,6 +163,8 @@ def function_lines(function: Function, call: str, note: str, labels: tuple[str, 
     lines = [f"**{code(call)}** {note}".rstrip()]
     for part in function.doc.paragraphs:
         lines += ["", *paragraph(part)]
+    if function.doc.example:
+        lines += ["", *program(function.doc.example)]
     told = [f"* {label}: {text(function.doc.labels[label])}" for label in labels if label in function.doc.labels]
     return [*lines, "", *told] if told else lines
 

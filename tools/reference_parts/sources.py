@@ -32,11 +32,23 @@ class Docstring(NamedTuple):
     """The lines of each paragraph before the labels; the first paragraph is the summary."""
     labels: Mapping[str, str]
     """By label: Since, Man, Memory, CQE res, CQE flags, Limit, Errors."""
+    example: tuple[str, ...] = ()
+    """A program: the indented lines under `Example`."""
 
     @property
     def releases(self) -> list[str]:
         """The releases that Since names, the one that has it first."""
         return _RELEASE.findall(self.labels.get("Since", ""))
+
+
+class Class(NamedTuple):
+    """A class as its source has it."""
+
+    name: str
+    bases: tuple[str, ...]
+    doc: Docstring
+    attributes: tuple[tuple[str, str], ...]
+    """Annotated ones, and what the string below each says."""
 
 
 class Function(NamedTuple):
@@ -50,6 +62,7 @@ class Function(NamedTuple):
     doc: Docstring
     uses: tuple[str, ...]
     """The dotted names in its body, in their order."""
+    is_property: bool
 
     @property
     def summary(self) -> str:
@@ -82,7 +95,8 @@ def parse(docstring: str) -> Docstring:
     paragraphs: list[list[str]] = [[]]
     labels: dict[str, str] = {}
     last = ""
-    for line in docstring.splitlines():
+    lines, example = _without_example(docstring.splitlines())
+    for line in lines:
         found = _LABEL.match(line)
         if found:
             last = found[1]
@@ -96,7 +110,16 @@ def parse(docstring: str) -> Docstring:
     since, *man = _MAN.split(labels.get("Since", ""), maxsplit=1)
     if man:
         labels["Since"], labels["Man"] = since, man[0]
-    return Docstring(tuple(tuple(lines) for lines in paragraphs if lines), labels)
+    return Docstring(tuple(tuple(part) for part in paragraphs if part), labels, tuple(example))
+
+
+def _without_example(lines: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a docstring but its example, and this without its indentation."""
+    if "Example" not in lines:
+        return lines, []
+    start = lines.index("Example") + 1
+    end = next((i for i in range(start, len(lines)) if lines[i] and not lines[i].startswith(" ")), len(lines))
+    return lines[: start - 1] + lines[end:], dedent("\n".join(lines[start:end])).strip().splitlines()
 
 
 def _dotted(node: ast.expr) -> str:
@@ -160,6 +183,7 @@ def _functions_of(path: Path) -> Iterator[Function]:
                     node.name, owner, path, _parameters(node.args, constants, source),
                     ast.unparse(node.returns) if node.returns else "",
                     parse(ast.get_docstring(node) or ""), _names(node.body),
+                    any(isinstance(each, ast.Name) and each.id == "property" for each in node.decorator_list),
                 )  # fmt: skip
 
 
@@ -168,6 +192,31 @@ def functions(folder: str) -> list[Function]:
     path = ROOT / folder
     paths = sorted(path.glob("*.py")) if path.is_dir() else [path]
     return [function for path in paths for function in _functions_of(path)]
+
+
+def classes(module: str) -> dict[str, Class]:
+    """The classes of a module by name."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    return {
+        node.name: Class(
+            node.name, tuple(ast.unparse(base) for base in node.bases), parse(ast.get_docstring(node) or ""),
+            tuple(_attributes(node.body)),
+        )
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }  # fmt: skip
+
+
+def _attributes(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for node, below in zip(body, [*body[1:], None]):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            is_told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            yield node.target.id, str(below.value.value) if is_told else ""  # type: ignore[union-attr]
+
+
+def module_doc(module: str) -> Docstring:
+    """The docstring of a module."""
+    return parse(ast.get_docstring(ast.parse((ROOT / module).read_text(encoding="utf-8"))) or "")
 
 
 def section(module: str, heading: str) -> list[str]:
