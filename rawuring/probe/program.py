@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .document import Document
+    from .requirements import Needs, Requirement
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,15 +42,14 @@ def answer(options: Namespace) -> tuple[int, str]:
     """The exit status, and what to print."""
     saved = None if options.compare is None else document.read(options.compare)
     needs = None if options.program is None else requirements.Needs(options.program)
-    names = [*options.require, *(needs.names() if needs else ())]
     present = examine(options.run)
-    required = requirements.resolve_all(present, names)
-    if requirements.needs_run(present, required):
+    required, needed = resolve(present, options, needs)
+    if requirements.needs_run(present, [*required.values(), *needed.values()]):
         present = examine(run=True)
-        required = requirements.resolve_all(present, names)
-    answers = [required[name][1]["present"] for name in options.require if name in required]
+        required, needed = resolve(present, options, needs)
+    answers = [row["present"] for _, row in required.values()]
     if needs:
-        answers.append(requirements.best(needs, required))
+        answers.append(requirements.best(needs, needed))
     status = requirements.exit_status(present, answers)
     if options.json:
         return status, document.to_json(present)
@@ -57,17 +57,24 @@ def answer(options: Namespace) -> tuple[int, str]:
     page = Page(arguments.width(sys.stdout), arguments.has_colour(options.color, sys.stdout))
     if options.summary:
         text.summary(present, page)
-    elif options.verbose or not (names or saved):
+    elif options.verbose or not (options.require or needs or saved):
         text.report(present, page, details=options.verbose)
     else:
         text.verdict(present, page)
-    if options.require and required:
-        requirements.print_required([required[name] for name in options.require], page)
+    if required:
+        requirements.print_required(required, page)
     if needs:
-        requirements.print_needs(needs, required, page)
+        requirements.print_needs(needs, needed, page)
     if saved:
         comparing.compare(saved, present, page, options.compare)
     return status, str(page)
+
+
+def resolve(
+    present: Document, options: Namespace, needs: Needs | None
+) -> tuple[dict[str, Requirement], dict[str, Requirement]]:
+    """What the names mean that the command line requires, and those that a program needs."""
+    return requirements.resolve_all(present, options.require), needs.resolve(present) if needs else {}
 
 
 def examine(run: bool) -> Document:

@@ -42,8 +42,12 @@ class Needs:
         except (Exception, SystemExit) as error:  # whatever somebody's module does
             raise UsageError(f"--for {program}: {program}.needs: {type(error).__name__}: {error}") from None
 
-    def names(self) -> list[str]:
-        return list(dict.fromkeys(name for names in self.modes.values() for name in names))
+    def resolve(self, document: Document) -> dict[str, Requirement]:
+        """What each name that a mode needs means."""
+        try:
+            return resolve_all(document, [name for names in self.modes.values() for name in names])
+        except UsageError as error:
+            raise UsageError(f"--for {self.program}: {self.program}.needs: {error}") from None
 
 
 def resolve_all(document: Document, names: Iterable[str]) -> dict[str, Requirement]:
@@ -90,10 +94,9 @@ def suggestions(name: str, among: Iterable[Row]) -> str:
     return f": did you mean {' or '.join(names[text] for text in near)}?" if near else "; -v shows every name"
 
 
-def needs_run(document: Document, required: dict[str, Requirement]) -> bool:
+def needs_run(document: Document, required: Iterable[Requirement]) -> bool:
     """Is something required that only a round trip shows, which can be made and was not?"""
-    is_usable = document["verdict"]["status"] == "usable"
-    return is_usable and any(row["state"] == "not run" for _, row in required.values())
+    return document["verdict"]["status"] == "usable" and any(row["state"] == "not run" for _, row in required)
 
 
 def exit_status(document: Document, required: Iterable[bool | None]) -> int:
@@ -105,20 +108,21 @@ def exit_status(document: Document, required: Iterable[bool | None]) -> int:
     return 1 if False in answers else 5 if None in answers else 0
 
 
-def print_required(required: list[Requirement], page: Page) -> None:
+def print_required(required: dict[str, Requirement], page: Page) -> None:
     page.heading("Required")
-    column = max(len(row["name"]) for _, row in required) + 2
-    for table, row in required:
+    column = max((len(row["name"]) for _, row in required.values()), default=0) + 2
+    for table, row in required.values():
         page.entry(row["name"], f"{table.what}: {why(row)}", column=column, style=STATES[row["state"]])
 
 
 def why(row: Row) -> str:
-    """Is it there, and if not, since when there would be one."""
-    if row["present"]:
-        return "ok" if row["state"] == "ok" else f"ok ({row['state']}, {row['since']})"
+    """Is it there, and how does that go with the release that brought it?"""
     if row["present"] is None:
-        return "not found out" if row["state"] != "not run" else "not run"
-    return f"missing, needs Linux {row['since']}" if row["state"] == "later" else f"missing (came with Linux {row['since']})"
+        return "not run" if row["state"] == "not run" else "not found out"
+    if row["state"] == "later":
+        return f"missing, needs Linux {row['since']}"
+    word = "ok" if row["present"] else "missing"
+    return word if row["state"] == "ok" else f"{word}, though Linux {row['since']} brought it"
 
 
 def can(needs: Needs, mode: str, required: dict[str, Requirement]) -> bool | None:

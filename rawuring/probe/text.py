@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 STATES = {"ok": "green", "missing": "red", "backport": "yellow", "later": "dim", "unknown": "yellow", "not run": "dim"}
 """The states in the order in which they are shown, with their styles."""
 STATUSES = {"usable": "green", "blocked": "red", "absent": "red", "undecided": "yellow"}
-DISABLED = {0: "0: everybody may make a ring", 1: "1: CAP_SYS_ADMIN and the group may", 2: "2: nobody may make a ring"}
+DISABLED = {
+    0: "0: everybody may make a ring", 1: "1: CAP_SYS_ADMIN and the group may", 2: "2: nobody may make a ring",
+    None: "no such sysctl to be read (it came with Linux 6.6)",
+}  # fmt: skip
 SECCOMP = {0: "no filter", 1: "strict mode", 2: "filtered"}
 
 
@@ -57,9 +60,8 @@ def whereabouts(document: Document) -> str:
     """The machine and the tool of a report, in a line."""
     kernel, tool = document["kernel"], document["tool"]
     words = [
-        f"Linux {kernel['release'] or 'of unknown release'}",
-        kernel["machine"] or "",
-        f"pages of {size(kernel['page_nbytes'])}" if kernel["page_nbytes"] else "",
+        f"Linux {kernel['release'] or 'of unknown release'} {kernel['machine'] or ''}".rstrip(),
+        f"{size(kernel['page_nbytes'])} pages" if kernel["page_nbytes"] else "",
         f"{tool['name']} {tool['version'] or ''}".rstrip(),
         tool["python"],
     ]
@@ -76,7 +78,7 @@ def access(found: Document, page: Page) -> None:
     lines = [
         *calls(found["calls"]),
         ("a ring", "can be made" if found["ring"] is None else found["ring"]),
-        ("io_uring_disabled", DISABLED.get(found["io_uring_disabled"], known(found["io_uring_disabled"]))),
+        ("io_uring_disabled", DISABLED.get(found["io_uring_disabled"], str(found["io_uring_disabled"]))),
         ("io_uring_group", group(found)),
         ("seccomp", seccomp(found)),
         ("security modules", known(modules) if modules != [] else "none"),
@@ -204,9 +206,11 @@ def surprises(document: Document, page: Page) -> None:
     """What the kernel's release does not explain; what has the same explanation at once."""
     page.heading("Surprises", "" if document["surprises"] else "none")
     titles = {table.key: table.title for table in TABLES}
-    names: dict[tuple[str, str, str], list[str]] = {}
+    by_explanation: dict[str, dict[str, list[str]]] = {}
     for one in document["surprises"]:
-        names.setdefault((one["section"], one["state"], one["explanation"]), []).append(one["name"])
-    for (section, state, explanation), those in names.items():
-        page.paragraph(f"{titles[section]}, {state}: {' '.join(those)}", indent=2, style=STATES[state])
+        those = by_explanation.setdefault(one["explanation"], {})
+        those.setdefault(f"{titles[one['section']]}, {one['state']}", []).append(one["name"])
+    for explanation, those in by_explanation.items():
+        for what, names in those.items():
+            page.paragraph(f"{what}: {' '.join(names)}", indent=2, style="yellow")
         page.paragraph(explanation, indent=4)
