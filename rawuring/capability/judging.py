@@ -94,10 +94,11 @@ def surprises(
 
 def _explain(row: Row | Behaviour, release: str) -> str:
     if row.state == BACKPORT:
-        text = f"Linux {row.since} brought it, and this kernel ({release}) has it already: it carries newer code."
         if _version(release) == (5, 10) and _version(row.since) <= (5, 15):
-            text += " The 5.10 series carries io_uring of Linux 5.15 since 5.10.162."
-        return text
+            whose = "and from 5.10.162 on the 5.10 series has most of what io_uring was in Linux 5.15"
+        else:
+            whose = f"and this kernel ({release}) carries newer code"
+        return f"Linux {row.since} brought it, {whose}."
     text = f"Linux {row.since} brought it, and this kernel ({release}) does not have it"
     option = BUILT_BY.get(row.name)
     if isinstance(row, Behaviour):
