@@ -45,7 +45,6 @@ class Waiter(Protocol):
 
     def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe: ...
     def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool: ...
-    def wait_first(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe: ...
     def wait_end(self, operation: Operation[Any], timeout_ns: int | None) -> None: ...
     def cancel(self, operation: Operation[Any]) -> Operation[Any]: ...
     def repeat(self, operation: Stream[Any]) -> Stream[Any]: ...
@@ -115,7 +114,7 @@ class Operation(Generic[Value]):
         return res  # type: ignore[return-value]
 
     def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
-        """Like `wait`, and return (res, cqe_flags) of the final completion: a negative `res` is data."""
+        """Like `wait`, and return (res, cqe_flags) of its `answer`: a negative `res` is data."""
         _, res, cqe_flags = self._ring.wait_for(self, timeout_ns)
         return res, cqe_flags
 
@@ -232,15 +231,10 @@ class ZeroCopyOperation(Operation[int]):
 
     def wait(self, timeout_ns: int | None = None) -> int:
         """Submit, wait for the first completion, and return the number of bytes sent. Otherwise as `Operation.wait`."""
-        _, res, _ = self._ring.wait_first(self, timeout_ns)
+        res, _ = self.wait_cqe(timeout_ns)
         if res < 0:
             raise self.error(res)
         return res
-
-    def wait_cqe(self, timeout_ns: int | None = None) -> Outcome:
-        """Like `wait`, and return (res, cqe_flags) of the first completion: a negative `res` is data."""
-        _, res, cqe_flags = self._ring.wait_first(self, timeout_ns)
-        return res, cqe_flags
 
     def wait_released(self, timeout_ns: int | None = None) -> None:
         """Submit, and wait until the kernel needs the memory no more. TimeoutError leaves the operation as it is."""

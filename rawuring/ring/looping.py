@@ -80,16 +80,21 @@ class Looping(Queueing):
         self._stopping = True
 
     def wait_for(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
-        """Submit and wait until an operation has its final completion."""
-        if operation.cqe is None:
+        """Submit and wait until an operation has the completion with its result."""
+        answer = operation.answer
+        if answer is None:
             self._check_can_wait("wait")
             deadline = deadline_after(timeout_ns)
-            while operation.cqe is None:
+            while True:
                 self._turn(deadline)
-                if deadline is not None and operation.cqe is None and time.monotonic_ns() >= deadline:
+                answer = operation.answer
+                if answer is not None:
+                    break
+                if deadline is not None and time.monotonic_ns() >= deadline:
                     return self._time_out(operation)
-        operation.settle()
-        return operation.cqe
+        if operation.cqe is not None:
+            operation.settle()
+        return answer
 
     def wait_next(self, operation: Stream[Any], timeout_ns: int | None) -> bool:
         """Submit and wait until a stream has a completion to take. False after the final one."""
@@ -97,13 +102,6 @@ class Looping(Queueing):
             if not self._wait(lambda: bool(operation.stream[0]) or operation.cqe is not None, timeout_ns):
                 raise TimeoutError(f"{operation.name}: no completion in time")
         return bool(operation.stream[0])
-
-    def wait_first(self, operation: Operation[Any], timeout_ns: int | None) -> Cqe:
-        """Submit and wait until an operation has the completion with its result, which need not be the final one."""
-        if self._wait(lambda: operation.answer is not None, timeout_ns):
-            assert operation.answer is not None
-            return operation.answer
-        return self._time_out(operation)
 
     def wait_end(self, operation: Operation[Any], timeout_ns: int | None) -> None:
         """Submit and wait until an operation has its final completion, and do not cancel it."""

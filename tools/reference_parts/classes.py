@@ -25,7 +25,7 @@ INTERNAL = frozenset({
     "add", "advance_to", "all_consumed", "begin", "begin_send", "check", "check_receives", "claim", "discard",
     "discard_last", "drop", "drop_first", "ends_linked", "follow", "has_room", "held", "holds", "last_opcode",
     "last_user_data", "locate", "locates", "look", "move", "needs_wakeup", "note_first", "owes", "peek32", "place", "reclaim", "register", "release", "repeat",
-    "settle", "unclaim", "unlink_last", "wait_end", "wait_first", "wait_for", "wait_next", "withdraw",
+    "settle", "unclaim", "unlink_last", "wait_end", "wait_for", "wait_next", "withdraw",
     "BufferRing.unregister", "CompletionQueue.close", "SubmissionQueue.close",
 })  # fmt: skip
 
