@@ -1,26 +1,19 @@
-"""Smoke tests of tools/bench.py and its load generator: they run, their reports have their shape, and
-wrong answers are found. Nothing here asserts a time."""
+"""Smoke tests of tools/bench.py: it runs, and its reports have their shape. Nothing here asserts a time."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from emulation import PATIENCE
-from support import skip_what_is_newer
 
 from rawuring import Ring, RingSetupError
-from tools import load
 from tools.bench_parts import measure, servers
 from tools.bench_parts.echo import Row, Settings, report, told_rate, verdict
 
@@ -39,144 +32,11 @@ def no_ring() -> str:
 
 NO_RING = no_ring()
 needs_ring = pytest.mark.skipif(bool(NO_RING), reason=NO_RING)
-BACKENDS = [pytest.param("epoll", marks=pytest.mark.slow), pytest.param("ring", marks=needs_ring)]
 
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(BENCH), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100 * PATIENCE, cwd="/")
-
-
-# --- the load generator, against servers of one thread per connection
-
-Answer = Callable[[socket.socket], None]
-
-
-def echo(peer: socket.socket) -> None:
-    while data := peer.recv(65_536):
-        peer.sendall(data)
-
-
-def dribble(peer: socket.socket) -> None:
-    """Right, but in pieces that fit no message."""
-    while data := peer.recv(65_536):
-        for start in range(0, len(data), 777):
-            peer.sendall(data[start : start + 777])
-
-
-def corrupt(peer: socket.socket) -> None:
-    done = 0
-    while data := bytearray(peer.recv(65_536)):
-        done += len(data)
-        if done > 20_000:
-            data[7] ^= 1
-        peer.sendall(data)
-
-
-def stale(peer: socket.socket) -> None:
-    """Answers every message with the first one."""
-    first = peer.recv(65_536)
-    peer.sendall(first)
-    while peer.recv(len(first)):
-        peer.sendall(first)
-
-
-def twice(peer: socket.socket) -> None:
-    while data := peer.recv(65_536):
-        peer.sendall(data + data)
-
-
-def hang_up(peer: socket.socket) -> None:
-    for _ in range(5):
-        peer.sendall(peer.recv(65_536))
-    peer.recv(1)
-
-
-def swallow(peer: socket.socket) -> None:
-    peer.sendall(peer.recv(65_536))
-    while peer.recv(65_536):
-        pass
-
-
-@contextlib.contextmanager
-def serving(answer: Answer) -> Iterator[int]:
-    """The port of a server that treats each connection so."""
-
-    def treat(peer: socket.socket) -> None:
-        with peer, contextlib.suppress(ConnectionError):
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            answer(peer)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer = listener.accept()[0]
-                threads.append(threading.Thread(target=treat, args=(peer,)))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads = [threading.Thread(target=accept)]
-        threads[0].start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            for thread in threads:
-                thread.join(30)
-                assert not thread.is_alive()
-
-
-def run_load(port: int, backend: str, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
-    argv = [str(port), "--json", "--client-backend", backend, "--seconds", "0.1", "--warm-up", "0.02", *words]
-    status = load.main(argv)
-    out, err = capsys.readouterr()
-    if backend == "ring" and status:
-        skip_what_is_newer(err)
-    return status, json.loads(out) if out else None, err
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    ("connections", "size", "depth"), [(3, 512, 1), (1, 1, 1), (2, 100, 16), (2, 300_000, 1), (2, 70_000, 3)]
-)
-@pytest.mark.parametrize("answer", [echo, dribble])
-def test_a_right_answer(
-    backend: str, answer: Answer, connections: int, size: int, depth: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--connections", str(connections), "--size", str(size), "--depth", str(depth), "--watch", str(os.getpid())]
-    words += ["--seconds", "0.3"] if size > 50_000 else []  # time for a whole one, however slow the machine
-    with serving(answer) as port:
-        status, result, err = run_load(port, backend, capsys, *words)
-    assert (status, err) == (0, "")
-    assert {"connections": connections, "size": size, "depth": depth, "backend": backend}.items() <= result.items()
-    assert result["echoes"] > 0
-    assert result["wall_ns"] >= 100_000_000
-    assert result["client_cpu_ns"] > 0 and result["server_cpu_ns"] > 0
-    assert 0 < result["p50_ns"] <= result["p99_ns"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("depth", ["1", "4"])
-@pytest.mark.parametrize(("answer", "words"), [
-    (corrupt, "came back"), (stale, "came back"), (twice, "came back"), (hang_up, "bytes in flight"), (swallow, "no end"),
-])  # fmt: skip
-def test_a_wrong_answer_is_found(
-    backend: str, answer: Answer, words: str, depth: str, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(load, "STALLED_AFTER_S", 0.5 if answer is swallow else 20)
-    with serving(answer) as port:
-        status, result, err = run_load(port, backend, capsys, "--connections", "2", "--size", "600", "--depth", depth)
-    assert (status, result) == (1, None)
-    assert words in err
-    assert err.count("\n") == 1
-
-
-def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = run_load(servers.free_ports(1)[0], "epoll", capsys)
-    assert status == 1
-    assert "refused" in err
 
 
 # --- the figures

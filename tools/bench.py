@@ -28,6 +28,7 @@ if ROOT not in sys.path:  # run as a program: the path begins with this folder, 
 from tools import load
 from tools.bench_parts import echo, measure, servers
 from tools.bench_parts.measure import BenchError, Json
+from tools.load_parts.base import LoadError
 
 DEFAULT_ROWS = "auto,epoll,asyncio,uvloop"
 
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result, text = bench_echo(options) if options.what == "echo" else bench_ring(options)
         if options.json:
             options.json.write_text(json.dumps({"environment": where, **result}, indent=1) + "\n")
-    except (BenchError, load.LoadError, OSError) as error:
+    except (BenchError, LoadError, OSError) as error:
         measure.progress_done()
         print(f"bench.py: {error}", file=sys.stderr)
         return 1

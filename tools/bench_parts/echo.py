@@ -22,6 +22,7 @@ from tools import load
 from tools.bench_parts import measure
 from tools.bench_parts.measure import BenchError, Json, progress, ratios, spread
 from tools.bench_parts.servers import Server
+from tools.load_parts.usage import usage
 
 LOAD = Path(load.__file__)
 
@@ -113,10 +114,10 @@ def foreign_leg(server: Server, settings: Settings) -> Json:
         for word in shlex.split(settings.client)
     ]
     pids = server.pids()
-    before = load.usage(pids)
+    before = usage(pids)
     status, out, err, client_cpu_ns = run_pinned(command, settings.client_cpu)
     server.check_alive()
-    used = load.usage(pids).since(before)
+    used = usage(pids).since(before)
     if status:
         raise BenchError(f"client {shlex.join(command)} ended with status {status}: {err.strip() or out.strip()}")
     rate = told_rate(out)
@@ -150,7 +151,7 @@ def run_pinned(command: Sequence[str], cpu: int) -> tuple[int, str, str, int]:
             except OSError as error:
                 raise BenchError(f"{shlex.join(command)} cannot be started: {error}") from None
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            _, status, used = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
             process.wait()
@@ -159,7 +160,7 @@ def run_pinned(command: Sequence[str], cpu: int) -> tuple[int, str, str, int]:
         out.seek(0)
         err.seek(0)
         texts = [file.read().decode(errors="replace") for file in (out, err)]
-    return process.returncode, texts[0], texts[1], round((usage.ru_utime + usage.ru_stime) * 1e9)
+    return process.returncode, texts[0], texts[1], round((used.ru_utime + used.ru_stime) * 1e9)
 
 
 def run(servers: Sequence[Server], settings: Settings) -> list[Row]:
