@@ -29,6 +29,19 @@ REASONS: dict[tuple[str, str], str] = {
     ("RECV_ZC", "live owned"): NO_CARD,
 }
 
+# Forms of an operation or verb that no machine at hand can do, the test of what it says instead, and what it would take.
+WAITING: dict[abi.BlockOp | abi.ZcrxCtrl, tuple[str, str]] = {
+    abi.BlockOp.ZONE_RESET_ALL: (
+        "test_owned_events.test_discard", "a zoned block device: a host-managed disk, or null_blk with zoned=1"
+    ),
+    abi.ZcrxCtrl.ARM_EVENT: (
+        "test_register_zero_copy.test_the_bytes_of_a_control", f"events of a queue, which {NO_CARD}"
+    ),
+    abi.ZcrxCtrl.ADD_AREA: (
+        "test_register_zero_copy.test_the_bytes_of_a_control", f"a queue to add memory to, which {NO_CARD}"
+    ),
+}  # fmt: skip
+
 # Encoders that no method uses, since another one writes the same request and more.
 SPELLED_OTHERWISE = {
     "prep_open": "prep_openat",
@@ -180,3 +193,10 @@ def test_every_register_verb() -> None:
     ]
     print(text(rows, "Verbs of io_uring_register: the functions of rawuring.register, and tests that a kernel answers"))
     check(rows)
+
+
+def test_what_waits_for_hardware_has_a_test_of_its_refusal_or_its_bytes() -> None:
+    for value, (test, what) in WAITING.items():
+        module, function = test.split(".")
+        assert f"def {function}(" in (ROOT / "tests" / f"{module}.py").read_text("utf-8")
+        print(f"{value.kernel_name} ({value.since}): waits for {what}; {test} has what can be tested without")
