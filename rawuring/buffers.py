@@ -376,10 +376,24 @@ class BufferGroup:
         self._view.release()
 
 
-class Loan:
+class _Borrowed:
+    """What holds buffers of a group. They go back when it is dropped, if not before."""
+
+    __slots__ = ("_pool", "_held")
+
+    _pool: BufferGroup
+    _held: list[int]
+
+    def __del__(self) -> None:
+        held = getattr(self, "_held", None)
+        if held:
+            self._pool.drop(held)
+
+
+class Loan(_Borrowed):
     """A buffer while somebody reads it: see `BufferGroup.lend`. It goes back on exit, or when the loan is dropped."""
 
-    __slots__ = ("_pool", "_held", "_view")
+    __slots__ = ("_view",)
 
     def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
         self._pool, self._held = pool, pool.held(cqe_flags)
@@ -401,16 +415,11 @@ class Loan:
             self._pool.drop(self._held)
             self._pool.reclaim()
 
-    def __del__(self) -> None:
-        held = getattr(self, "_held", None)
-        if held:
-            self._pool.drop(held)
 
-
-class BundleLoan:
+class BundleLoan(_Borrowed):
     """Several buffers while somebody reads them: see `BufferGroup.lend_bundle`. They go back when the loan is dropped."""
 
-    __slots__ = ("_pool", "_held", "_views")
+    __slots__ = ("_views",)
 
     def __init__(self, pool: BufferGroup, res: int, cqe_flags: int) -> None:
         self._pool, self._held = pool, pool.held(cqe_flags)
@@ -439,11 +448,6 @@ class BundleLoan:
                 finally:
                     self._pool.drop_first(self._held)
                     self._pool.reclaim()
-
-    def __del__(self) -> None:
-        held = getattr(self, "_held", None)
-        if held:
-            self._pool.drop(held)
 
 
 class BufferRing(BufferGroup):
