@@ -14,21 +14,27 @@ from pathlib import Path
 import pytest
 from registering import needing, refused
 from support import (
+    ALLOC,
+    AT_FDCWD,
     HANG_NS,
     Pipe,
     address,
+    folder,
+    has,
+    ints,
     iovecs,
     needs,
     newest,
+    path,
     pipe,
+    read_slot,
     results,
     ring,
     room,
     take_one,
+    text,
+    wait_until,
 )
-from test_raw import path, text
-from test_raw_operations import ALLOC, AT_FDCWD, folder, has, ints, read_slot
-from test_raw_ring import wait_until
 
 from rawuring import Ring, abi, register
 

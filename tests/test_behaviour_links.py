@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import Pipe, address, needs, newest, pipe, results, ring, room, take, take_one, timespec
-from test_raw import path
+from support import Pipe, address, needs, newest, path, pipe, results, ring, room, take, take_one, timespec
 
 from rawuring import Ring, abi
 

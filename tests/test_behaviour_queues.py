@@ -12,8 +12,21 @@ import threading
 import pytest
 from conftest import RunChild
 from registering import in_a_thread, needing
-from support import HANG_NS, Cqe, Pipe, address, needs, pipe, room, take, take_one, timespec
-from test_raw_ring import granted, nops, prep_nop32
+from support import (
+    HANG_NS,
+    Cqe,
+    Pipe,
+    address,
+    granted,
+    needs,
+    nops,
+    pipe,
+    prep_nop32,
+    room,
+    take,
+    take_one,
+    timespec,
+)
 
 from rawuring import WANTED_FLAGS, Ring, abi, register, syscalls
 from rawuring.abi import Enter, Setup

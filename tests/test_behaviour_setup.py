@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import RunChild
 from registering import in_a_thread, needing, refused
-from support import address, room, take, take_one
-from test_raw_ring import granted, nops
+from support import address, granted, nops, room, take, take_one
 
 from rawuring import Ring, abi, register, syscalls
 from rawuring.abi import Enter, Register, Setup

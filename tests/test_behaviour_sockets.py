@@ -13,23 +13,31 @@ from registering import refused
 from support import (
     HANG_NS,
     Cqe,
+    Pair,
     Pipe,
     RawBufferRing,
     address,
+    has,
+    ints,
     iovecs,
+    listener,
     needs,
     newest,
+    nops,
+    pair,
+    parsed,
     pipe,
     results,
     ring,
     room,
+    sockaddr,
     take,
     take_one,
     timespec,
+    udp_pair,
+    unpacked,
+    wait_until,
 )
-from test_raw import Pair, listener, pair, parsed, sockaddr, udp_pair
-from test_raw_operations import has, ints, unpacked
-from test_raw_ring import nops, wait_until
 
 from rawuring import WANTED_FLAGS, Ring, abi, register
 from rawuring.abi import Setup

@@ -15,10 +15,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import HANG_NS, Cqe, Pipe, address, needs, newest, pipe, results, ring, room, take, take_one, timespec
-from test_raw import arm
-from test_raw_operations import ANY_BIT, FUTEX, aligned, futexes, has, unpacked
-from test_raw_ring import wait_until
+from support import (
+    ANY_BIT,
+    FUTEX,
+    HANG_NS,
+    Cqe,
+    Pipe,
+    address,
+    aligned,
+    arm,
+    futexes,
+    has,
+    needs,
+    newest,
+    pipe,
+    results,
+    ring,
+    room,
+    take,
+    take_one,
+    timespec,
+    unpacked,
+    wait_until,
+)
 
 from rawuring import WANTED_FLAGS, Ring, abi, register
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HANG_NS, Pipe, needs, pipe, ring
-from test_raw_operations import block_device, path
+from support import HANG_NS, Pipe, block_device, needs, path, pipe, ring
 
 from rawuring import (
     BufferUseError,

@@ -10,9 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HANG_NS, Pipe, address, needs, newest, pipe, results, ring, room, timespec
-from test_raw import Pair, pair, path, text
-from test_raw_operations import has
+from support import (
+    HANG_NS,
+    Pair,
+    Pipe,
+    address,
+    has,
+    needs,
+    newest,
+    pair,
+    path,
+    pipe,
+    results,
+    ring,
+    room,
+    text,
+    timespec,
+)
 
 from rawuring import Operation, OutOfOrderError, Ring, abi
 from rawuring.operations.waiting import timespec as owned_timespec

@@ -14,25 +14,33 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import (
     HANG_NS,
+    Pair,
     Pipe,
     RawBufferRing,
     address,
+    arm,
     iovecs,
+    listener,
     needs,
     newest,
+    pair,
+    parsed,
+    path,
     pipe,
     results,
     ring,
     room,
+    sockaddr,
     take,
     take_one,
+    text,
     timespec,
+    udp_pair,
 )
 
 from rawuring import Ring, abi, register
@@ -41,46 +49,7 @@ CqeFlag, Op, SqeFlag = abi.CqeFlag, abi.Op, abi.SqeFlag
 FIXED_FILE, IO_LINK = int(SqeFlag.FIXED_FILE), int(SqeFlag.IO_LINK)
 HOUR_NS = 3600 * 10**9
 
-Pair = tuple[socket.socket, socket.socket]
-
-__all__ = ["pipe", "ring"]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "file"
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """Two ends of a TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
-        one.settimeout(HANG_NS / 1e9)
-        other, _ = server.accept()
-        with other:
-            other.settimeout(HANG_NS / 1e9)
-            yield one, other
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-def text(content: str) -> bytearray:
-    """A zero-terminated string."""
-    return bytearray(content.encode() + b"\0")
-
-
-def sockaddr(host: str, port: int) -> bytearray:
-    return abi.SOCKADDR_IN.pack(sin_family=socket.AF_INET, sin_port=port, sin_addr=socket.inet_aton(host))
-
-
-def parsed(name: bytearray) -> tuple[str, int]:
-    fields = abi.SOCKADDR_IN.unpack(name)
-    assert fields["sin_family"] == socket.AF_INET
-    return socket.inet_ntoa(fields["sin_addr"]), fields["sin_port"]
+__all__ = ["listener", "pair", "path", "pipe", "ring"]
 
 
 # --- files
@@ -419,14 +388,6 @@ def test_read_into_a_provided_buffer(ring: Ring, path: Path) -> None:
     assert memory == b"2345" + room(60)
 
 
-def udp_pair() -> Pair:
-    one, other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-    for sock in (one, other):
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(HANG_NS / 1e9)
-    return one, other
-
-
 def message(name: bytearray, vector: bytearray, control: bytearray = bytearray(16)) -> bytearray:
     return abi.MSGHDR.pack(
         msg_name=address(name), msg_namelen=len(name), msg_iov=address(vector), msg_iovlen=len(vector) // 16,
@@ -748,12 +709,6 @@ def test_timeout_update_of_a_link_timeout(ring: Ring, pair: Pair) -> None:
     ring.sq.prep_link_timeout(address(hour), 0, user_data=2)
     ring.sq.prep_timeout_update(address(short), 2, abi.Timeout.LINK_UPDATE, user_data=3)
     assert results(ring, 3) == {1: -errno.ECANCELED, 2: -errno.ETIME, 3: 0}
-
-
-def arm(ring: Ring, fd: int, *user_data: int, sqe_flags: int = 0) -> None:
-    """Queue polls that never complete by themselves."""
-    for one in user_data:
-        ring.sq.prep_poll_add(fd, select.POLLPRI, user_data=one, sqe_flags=sqe_flags)
 
 
 @pytest.mark.behaviour("io-cancel")

@@ -24,28 +24,46 @@ from pathlib import Path
 
 import pytest
 from support import (
+    ALLOC,
+    ANY_BIT,
+    AT_FDCWD,
+    FUTEX,
     HANG_NS,
     Cqe,
+    Pair,
     Pipe,
     RawBufferRing,
     address,
+    aligned,
+    block_device,
+    folder,
+    futexes,
+    has,
+    ints,
     iovecs,
+    listener,
     needs,
+    pair,
+    parsed,
+    path,
     pipe,
+    read_slot,
     results,
     ring,
     room,
+    sockaddr,
     take,
     take_one,
+    text,
     timespec,
+    udp_pair,
+    unpacked,
 )
-from test_raw import Pair, listener, pair, parsed, path, sockaddr, text, udp_pair
 
 from rawuring import Ring, RingSetupError, abi, register
 
 CqeFlag, Nop, Op, Setup, SqeFlag = abi.CqeFlag, abi.Nop, abi.Op, abi.Setup, abi.SqeFlag
 FIXED_FILE, IO_LINK, BUFFER_SELECT = int(SqeFlag.FIXED_FILE), int(SqeFlag.IO_LINK), int(SqeFlag.BUFFER_SELECT)
-AT_FDCWD, ALLOC = abi.AT_FDCWD, abi.FILE_INDEX_ALLOC
 HOUR_NS = 3600 * 10**9
 
 # linux/fcntl.h, linux/stat.h, linux/fs.h, linux/openat2.h
@@ -57,28 +75,7 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 SYNC_FILE_RANGE_WRITE = 2
 EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD = 1, 2, 3
 
-__all__ = ["listener", "pair", "path", "pipe", "ring"]
-
-
-def has(ring: Ring, op: abi.Op) -> None:
-    """Skip the test unless this kernel has the operation."""
-    needs(op.since, ring.supports(op))
-
-
-def ints(*values: int) -> bytearray:
-    return bytearray(struct.pack(f"={len(values)}i", *values))
-
-
-def unpacked(buffer: bytearray) -> tuple[int, ...]:
-    return struct.unpack(f"={len(buffer) // 4}i", buffer)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[int]:
-    """A directory fd of `tmp_path`."""
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
+__all__ = ["block_device", "folder", "futexes", "listener", "pair", "path", "pipe", "ring"]
 
 
 # --- reading and writing
@@ -264,14 +261,6 @@ def test_open(ring: Ring, path: Path) -> None:
     os.close(fd)
     assert path.read_bytes() == b"content"
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
-
-
-def read_slot(ring: Ring, slot: int) -> bytes:
-    memory = room(100)
-    ring.sq.prep_read(slot, address(memory), 100, 0, sqe_flags=FIXED_FILE, user_data=900)
-    res, _ = take_one(ring, 900)
-    assert res >= 0, os.strerror(-res)
-    return bytes(memory[:res])
 
 
 def test_open_direct(ring: Ring, path: Path) -> None:
@@ -1024,36 +1013,6 @@ def test_a_file_that_takes_no_commands(ring: Ring, path: Path) -> None:
     assert path.read_bytes() == b"0123456789"
 
 
-@pytest.fixture
-def block_device(path: Path) -> Iterator[int]:
-    """A block device made of a file."""
-    loop_ctl_get_free, loop_set_fd, loop_clr_fd = 0x4C82, 0x4C00, 0x4C01
-    path.write_bytes(b"x" * (1 << 20))
-    try:
-        control = os.open("/dev/loop-control", os.O_RDWR)
-    except OSError as error:
-        pytest.skip(f"needs a loop device: {error}")
-    try:
-        number = fcntl.ioctl(control, loop_ctl_get_free)
-        device = os.open(f"/dev/loop{number}", os.O_RDWR)
-    except OSError as error:
-        pytest.skip(f"needs a loop device: {error}")
-    finally:
-        os.close(control)
-    try:
-        with path.open("r+b") as file:
-            try:
-                fcntl.ioctl(device, loop_set_fd, file.fileno())
-            except OSError as error:
-                pytest.skip(f"needs a loop device: {error}")
-        try:
-            yield device
-        finally:
-            fcntl.ioctl(device, loop_clr_fd)
-    finally:
-        os.close(device)
-
-
 def test_discard(ring: Ring, path: Path, block_device: int) -> None:
     has(ring, Op.URING_CMD)
     ring.sq.prep_cmd_discard(block_device, 1 << 16, 1 << 17, user_data=1)
@@ -1132,24 +1091,6 @@ def test_waitid(ring: Ring) -> None:
 
 def word(value: int) -> bytearray:
     return bytearray(struct.pack("=I", value))
-
-
-def aligned(buffer: mmap.mmap, index: int) -> int:
-    """The address of one 32-bit word of a page."""
-    return address(buffer) + 4 * index
-
-
-@pytest.fixture
-def futexes() -> Iterator[mmap.mmap]:
-    """A page of 32-bit words. They are 1, 2, 3, ..."""
-    memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory[:16] = struct.pack("=4I", 1, 2, 3, 4)
-    yield memory
-    memory.close()
-
-
-FUTEX = abi.Futex2.SIZE_U32 | abi.Futex2.PRIVATE
-ANY_BIT = abi.FUTEX_BITSET_MATCH_ANY
 
 
 @pytest.mark.behaviour("futex")

@@ -7,7 +7,6 @@ import errno
 import gc
 import os
 import select
-import signal
 import threading
 import time
 import weakref
@@ -17,7 +16,22 @@ from pathlib import Path
 import pytest
 from conftest import RunChild
 from emulation import PATIENCE, fewer
-from support import HANG_NS, Cqe, Pipe, address, needs, pipe, release_of, take, take_one
+from support import (
+    HANG_NS,
+    Alarm,
+    Cqe,
+    Pipe,
+    address,
+    granted,
+    needs,
+    nops,
+    pipe,
+    prep_nop32,
+    release_of,
+    take,
+    take_one,
+    wait_until,
+)
 
 from rawuring import (
     WANTED_FLAGS,
@@ -38,21 +52,6 @@ CqeFlag, Feature, Nop, Op = abi.CqeFlag, abi.Feature, abi.Nop, abi.Op
 MS = 10**6
 
 __all__ = ["pipe"]
-
-
-def granted(flags: Setup, entries: int = 8, **options: int) -> Ring:
-    """A ring with these flags, or a skip where this kernel lacks one of them."""
-    try:
-        return Ring(entries, flags, **options)  # type: ignore[arg-type]
-    except RingSetupError as error:
-        newest = max((flag.since for flag in Setup if flags & flag), key=release_of)
-        needs("5.13" if error.errno == errno.EPERM else newest, error.errno not in (errno.EINVAL, errno.EPERM))
-        raise
-
-
-def nops(ring: Ring, *user_data: int) -> None:
-    for one in user_data:
-        ring.sq.prep_nop(user_data=one)
 
 
 # --- the queues' shapes
@@ -87,11 +86,6 @@ def test_sqe128() -> None:
                 ring.sq.prep_nop_flags(Nop.INJECT_RESULT, res=user_data * 3, user_data=user_data)
                 expected.append((user_data, user_data * 3, 0))
             assert take(ring, 8) == expected
-
-
-def prep_nop32(ring: Ring, user_data: int, big: tuple[int, int]) -> None:
-    """A NOP whose CQE is 32 bytes: off and addr come back in big_cqe."""
-    ring.sq._encode(Op.NOP, -1, big[0], big[1], 0, Nop.CQE32, user_data, 0)
 
 
 @pytest.mark.behaviour("nop", "nop32")
@@ -394,30 +388,6 @@ def test_a_timeout_request_of_the_caller_does_not_end_the_wait_early(pipe: Pipe)
         assert ring.completions() == [(1, -errno.ETIME, 0), (2, -errno.ETIME, 0)]
 
 
-class Alarm:
-    """SIGALRM every 20 ms. Repeated, so that one in the gap before the system call does no harm.
-
-    A handler must have returned before the next: under emulation that takes longer.
-    """
-
-    def __init__(self, handler: Callable[[int], None]) -> None:
-        self.count = 0
-        self.handler = handler
-
-    def __enter__(self) -> Alarm:
-        self.before = signal.signal(signal.SIGALRM, self.ring)
-        signal.setitimer(signal.ITIMER_REAL, 0.02 * PATIENCE, 0.02 * PATIENCE)
-        return self
-
-    def ring(self, *_: object) -> None:
-        self.count += 1
-        self.handler(self.count)
-
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self.before)
-
-
 WAITS = [
     pytest.param(0, None, id="no timeout"),
     pytest.param(0, HANG_NS, id="enter's timeout"),
@@ -497,13 +467,6 @@ def sqpoll() -> Iterator[Ring]:
         raise
     with ring:
         yield ring
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic_ns() + HANG_NS
-    while not condition():
-        assert time.monotonic_ns() < deadline, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_the_sq_thread_submits(sqpoll: Ring) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from emulation import EMULATED
-from support import HANG_NS, Cqe, Pipe, needs, pipe, release_of, take, take_one
-from test_raw_ring import granted, nops, prep_nop32
+from support import HANG_NS, Cqe, Pipe, granted, needs, nops, pipe, prep_nop32, release_of, take, take_one
 
 import rawuring
 from rawuring import (

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RunChild
-from support import HANG_NS, Pipe, address, pipe, take, take_one
-from test_raw_ring import granted, nops, wait_until
+from support import HANG_NS, Pipe, address, granted, nops, pipe, take, take_one, wait_until
 
 from rawuring import Ring, RingClosedError, RingSetupError, SubmissionQueueFullError, abi, syscalls
 from rawuring.abi import Setup

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from emulation import PATIENCE
-from support import HANG_NS, Cqe, Pipe, needs, pipe, take, take_one
-from test_raw_ring import Alarm, granted, nops, wait_until
+from support import HANG_NS, Alarm, Cqe, Pipe, granted, needs, nops, pipe, take, take_one, wait_until
 
 from rawuring import WANTED_FLAGS, OutOfOrderError, Ring, UnsupportedError, WrongThreadError, abi, register
 from rawuring.abi import Enter, Feature, Setup
