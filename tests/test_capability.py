@@ -19,7 +19,12 @@ from rawuring.capability import asking, behaviour, judging
 from rawuring.capability.report import BACKPORT, LATER, MISSING, NOT_RUN, OK, UNKNOWN, Behaviour, Report, Row
 from rawuring.diagnosis import is_known, why_unavailable
 
-TABLES: dict[str, Any] = {"features": abi.Feature, "setup_flags": abi.Setup, "opcodes": abi.Op, "register_ops": abi.Register}
+TABLES: dict[str, Any] = {
+    "features": abi.Feature,
+    "setup_flags": abi.Setup,
+    "opcodes": abi.Op,
+    "register_ops": abi.Register,
+}
 RELEASE = os.uname().release
 
 

@@ -61,7 +61,9 @@ def test_it_is_here_or_its_release_is_not(report: Report, name: str) -> None:
 
 # -- Restrictions.
 
-WITHHELD: dict[str, abi.Op | abi.Register | abi.SqeFlag] = {
+Withheld = abi.Op | abi.Register | abi.SqeFlag
+
+WITHHELD: dict[str, Withheld] = {
     "linked_requests": abi.SqeFlag.IO_LINK,
     "linked_timeout": abi.Op.LINK_TIMEOUT,
     "timeout_multishot": abi.Op.TIMEOUT,
@@ -90,7 +92,7 @@ WITHHELD: dict[str, abi.Op | abi.Register | abi.SqeFlag] = {
 }
 
 
-def restrict_rings(monkeypatch: pytest.MonkeyPatch, report: Report, withheld: abi.Op | abi.Register | abi.SqeFlag) -> None:
+def restrict_rings(monkeypatch: pytest.MonkeyPatch, report: Report, withheld: Withheld) -> None:
     make = bench.TrialRing.__init__
 
     def allowed(table: str, kind: type) -> list[int]:
@@ -100,7 +102,8 @@ def restrict_rings(monkeypatch: pytest.MonkeyPatch, report: Report, withheld: ab
     def make_restricted(ring: bench.TrialRing, setup_flags: int = 0, *, cq_entries: int | None = None) -> None:
         make(ring, setup_flags | abi.Setup.R_DISABLED, cq_entries=cq_entries)
         sqe_flags = sum(abi.SqeFlag) & ~(int(withheld) if isinstance(withheld, abi.SqeFlag) else 0)
-        register.restrictions(ring.fileno(), allowed("opcodes", abi.Op), allowed("register_ops", abi.Register), sqe_flags)
+        ops, verbs = allowed("opcodes", abi.Op), allowed("register_ops", abi.Register)
+        register.restrictions(ring.fileno(), ops, verbs, sqe_flags)
         ring.enable()
 
     monkeypatch.setattr(bench.TrialRing, "__init__", make_restricted)
@@ -108,7 +111,7 @@ def restrict_rings(monkeypatch: pytest.MonkeyPatch, report: Report, withheld: ab
 
 @pytest.mark.parametrize(("name", "withheld"), WITHHELD.items())
 def test_negative_where_a_restriction_withholds_it(
-    report: Report, monkeypatch: pytest.MonkeyPatch, name: str, withheld: abi.Op | abi.Register | abi.SqeFlag
+    report: Report, monkeypatch: pytest.MonkeyPatch, name: str, withheld: Withheld
 ) -> None:
     require(report, name)
     restrict_rings(monkeypatch, report, withheld)

@@ -136,6 +136,7 @@ _NR_ARGS: Final = {
     _Register.FILE_ALLOC_RANGE: 0,
     _Register.CLOCK: 0,
     _Register.QUERY: 0,
+    _Register.ZCRX_CTRL: 0,
 }
 # They refuse because there is nothing to undo (ENXIO) or nothing to enable (EBADFD), or do what ends with the ring.
 _WITHOUT_ARGUMENT: Final = (

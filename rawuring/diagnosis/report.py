@@ -36,7 +36,7 @@ class Diagnosis:
 
     @property
     def text(self) -> str:
-        """The sentence and the fix: the text of a RingSetupError. It names the program that tells more, if there is more."""
+        """The sentence, the fix, and the program that tells more if there is more: the text of a RingSetupError."""
         text = f"{self.sentence} {self.fix}"
         return text if self.cause in _ABOUT_REQUEST else f"{text} `python -m rawuring` tells what this system allows."
 

@@ -18,7 +18,9 @@ from ..report import NOT_RUN, Behaviour
 from . import rings, transfers, waiting
 from .bench import Trial, attempt
 
-TRIALS: Final[Mapping[str, Trial]] = {trial.name: trial for trial in (*waiting.TRIALS, *transfers.TRIALS, *rings.TRIALS)}
+TRIALS: Final[Mapping[str, Trial]] = {
+    trial.name: trial for trial in (*waiting.TRIALS, *transfers.TRIALS, *rings.TRIALS)
+}
 
 
 def rows(run: bool, release: str) -> tuple[Behaviour, ...]:

@@ -47,7 +47,8 @@ def attempt(trial: Trial) -> tuple[bool | None, str]:
     except (Negative, UnsupportedError) as error:
         return False, str(error)
     except OSError as error:
-        text = str(error) if isinstance(error, RingSetupError) else f"{errno_name(error.errno or 0)}: {error.strerror}"
+        named = error.errno is not None and not isinstance(error, RingSetupError)
+        text = f"{errno_name(error.errno or 0)}: {error.strerror}" if named else str(error)
         return False if error.errno in _REFUSALS else None, text
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
@@ -112,6 +113,18 @@ def timespec(nanoseconds: int) -> bytearray:
     return abi.KERNEL_TIMESPEC.pack(tv_sec=nanoseconds // 10**9, tv_nsec=nanoseconds % 10**9)
 
 
+def receive(sock: socket.socket, nbytes: int) -> bytes:
+    """As many bytes, from the other end of what is tried."""
+    sock.settimeout(1)
+    received = b""
+    try:
+        while len(received) < nbytes and (more := sock.recv(nbytes - len(received))):
+            received += more
+    except TimeoutError:
+        raise Negative(f"{len(received)} of {nbytes} bytes arrived within a second") from None
+    return received
+
+
 @contextlib.contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
@@ -156,5 +169,4 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         with connected_to(server) as one:
             other, _ = server.accept()
             with other:
-                other.settimeout(1)
                 yield one, other
