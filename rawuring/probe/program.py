@@ -98,9 +98,11 @@ def show(output: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(output.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        # What is still buffered is written when the interpreter ends.
+    except OSError as error:
+        # What is still buffered would be written, and fail, when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def complain(line: str) -> None:
