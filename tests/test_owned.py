@@ -811,6 +811,31 @@ def test_legacy_buffers_that_could_not_be_given_back_are_later(messages: Pair, m
             group.give_back([3])
 
 
+def test_a_wait_goes_on_where_a_legacy_buffer_cannot_be_given_back_yet(
+    messages: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = messages
+    with Ring(2) as ring:
+        group = ring.provided_buffers(1, 16)
+        theirs.send(b"one")
+        outcome = ring.recv_select(ours, group).wait_cqe(HANG_NS)
+        group.drop(group.held(outcome[1]))
+        ops = [ring.nop(), ring.nop()]
+        make_room = Ring._make_room
+        refused: list[int] = []
+
+        def refuse_once(ring: Ring, entries: int) -> None:
+            if not refused:
+                refused.append(errno.EBUSY)
+                raise OSError(errno.EBUSY, "as a kernel before Linux 5.19 does while completions overflow")
+            make_room(ring, entries)
+
+        monkeypatch.setattr(Ring, "_make_room", refuse_once)
+        assert ops[1].wait(HANG_NS) == 0 and refused
+        theirs.send(b"two")
+        assert ring.recv_select(ours, group).wait(HANG_NS) == b"two"
+
+
 @pytest.mark.parametrize("sqe_flags", [0, abi.SqeFlag.IO_LINK])
 def test_a_legacy_buffer_does_not_go_back_into_a_chain(ring: Ring, messages: Pair, sqe_flags: int) -> None:
     ours, theirs = messages

@@ -148,9 +148,9 @@ class Looping(Queueing):
         if self._reaped.events:
             self._run_callbacks()
             return True
-        self._reclaim()
-        waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
         try:
+            self._reclaim()
+            waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
             if deadline is None and terms is None and not self._reaped.raw:
                 self.submit_and_wait(waits)
             else:
