@@ -89,7 +89,7 @@ def test_what_is_required_of_this_kernel() -> None:
 def test_the_echo_server_has_a_mode_here(tmp_path: Path) -> None:
     status, output, errors = probe("--for", "echo")
     assert (status, errors) == (0, "")
-    assert re.search(r"^echo would choose the mode [\w-]+$", output, re.MULTILINE)
+    assert re.search(r"^echo: mode [\w-]+ would be chosen$", output, re.MULTILINE)
     assert re.search(r"^  recv-send +can$", output, re.MULTILINE)
     lonely = "import sys; sys.path.remove({0!r}); sys.path.insert(0, {1!r}); from rawuring.probe import main; sys.exit(main())"
     (tmp_path / "rawuring").symlink_to(ROOT / "rawuring")
@@ -167,7 +167,7 @@ def on_a_terminal(columns: int, *arguments: str, **more: str) -> str:
 @pytest.mark.portable
 def test_a_terminal_has_colours_and_its_width() -> None:
     narrow, wide = on_a_terminal(80), on_a_terminal(132)
-    assert "\x1b[32mok\x1b[0m" in narrow and "\x1b[1mOperations\x1b[0m" in wide
+    assert "\x1b[32mok\x1b[0m" in narrow and "\x1b[1mOperations:\x1b[0m" in wide
     bare = re.sub(r"\x1b\[\d+m", "", narrow)
     assert max(map(len, bare.splitlines())) <= 80
     assert max(map(len, re.sub(r"\x1b\[\d+m", "", wide).splitlines())) > 100

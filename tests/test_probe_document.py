@@ -240,6 +240,6 @@ def test_behaviour_is_compared_only_where_both_were_run() -> None:
     run, not_run = report(), report()
     for row in not_run["behaviour"]:
         row.update(present=None, state="not run")
-    assert "Behaviour not run here, so not compared" in compared(run, not_run)
-    assert "Behaviour not run there, so not compared" in compared(not_run, run)
+    assert "Behaviour: not run here, so not compared" in compared(run, not_run)
+    assert "Behaviour: not run there, so not compared" in compared(not_run, run)
     assert compared(not_run, not_run)[1:] == ["There is no difference."]

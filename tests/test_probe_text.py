@@ -85,7 +85,7 @@ def test_a_verdict_has_its_cause_and_what_to_do() -> None:
     assert " ".join(lines[:2]) == BLOCKED
     assert lines[2:4] == ["  To do  Allow it.", "  Cause  seccomp (certain)"]
     assert "  system calls       refused (EPERM, EPERM, EPERM)" in lines
-    assert "Operations not found out" in lines
+    assert "Operations: not found out" in lines
     assert "  Seen   one; two" in lines_of(blocked(), details=True)
 
 
@@ -160,6 +160,15 @@ def test_a_table_too_wide_continues_below() -> None:
     page = Page(40)
     page.entry("a label that is long", "text", column=30)
     assert page.lines == ["  a label that is long", "    text"]
+
+
+def test_the_readme_shows_what_is_printed() -> None:
+    shown = re.findall(r"```text\n(io_uring .*?)```", (SAVED[0].parents[3] / "README.md").read_text(), re.DOTALL)
+    found = report()
+    for row in found["behaviour"]:
+        row.update(present=None, state="not run")
+    assert len(shown) == 1
+    assert set(shown[0].splitlines()) - {"[...]", "            [...]"} <= set(lines_of(found))
 
 
 # --- requirements
@@ -330,13 +339,13 @@ def test_the_modes_of_a_program(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     name = needs_of(tmp_path, monkeypatch, source)
     status, output, _ = run("--for", name)
     assert status == 0
-    assert f"\n{name} would choose the mode good\n" in output
+    assert f"\n{name}: mode good would be chosen\n" in output
     assert "\n  new   cannot: NOP128 (missing, needs Linux 6.19)\n  good  can\n  odd   can\n" in output
     run.found["behaviour"] = [
         {**row, "present": False, "state": "later"} if row["name"] == "recv_multishot" else row for row in run.found["behaviour"]
     ]
     status, output, _ = run("--for", name)
-    assert status == 1 and f"{name} has no mode that can run here" in output
+    assert status == 1 and f"{name}: no mode to choose can run here" in output
     run.found = blocked()
     status, output, _ = run("--for", name)
     assert status == 3 and "  good  not found out: recv_multishot (not run)" in output

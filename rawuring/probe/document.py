@@ -6,7 +6,6 @@ May import `hints` and its siblings `errors` and `schema`.
 from __future__ import annotations
 
 import json
-import pkgutil
 
 from ..hints import TYPE_CHECKING, Any
 from .errors import UsageError
@@ -93,6 +92,8 @@ def read(path: str) -> Document:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a document."""
+    import pkgutil
+
     return json.loads(pkgutil.get_data("rawuring.probe", "schema.json") or b"")  # type: ignore[no-any-return]
 
 

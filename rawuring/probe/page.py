@@ -41,6 +41,7 @@ class Page:
     def heading(self, title: str, more: str = "") -> None:
         """A title behind an empty line, and what there is to say about the whole section."""
         self.blank()
+        title += ":" if more else ""
         self.entry(title, more, indent=0, column=len(title) + 1, style="bold")
 
     def paragraph(self, text: str, indent: int = 0, style: str = "") -> None:

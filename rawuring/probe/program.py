@@ -9,7 +9,7 @@ import os
 import sys
 
 from ..hints import TYPE_CHECKING
-from . import arguments, comparing, document, fallback, requirements, text
+from . import arguments, comparing, document, requirements, text
 from .errors import UsageError
 from .page import Page, printable
 
@@ -85,6 +85,8 @@ def examine(run: bool) -> Document:
         return capability.document(capability.examine(run))
     except Exception as error:
         import traceback
+
+        from . import fallback
 
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}, line {place.lineno}"

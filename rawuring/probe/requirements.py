@@ -140,7 +140,7 @@ def best(needs: Needs, required: dict[str, Requirement]) -> bool | None:
 def print_needs(needs: Needs, required: dict[str, Requirement], page: Page) -> None:
     """Each mode of a program, and what is not there of what it needs."""
     choice = next((mode for mode in needs.auto if can(needs, mode, required)), None)
-    page.heading(needs.program, f"would choose the mode {choice}" if choice else "has no mode that can run here")
+    page.heading(needs.program, f"mode {choice} would be chosen" if choice else "no mode to choose can run here")
     column = max(map(len, needs.modes), default=0) + 2
     for mode, names in needs.modes.items():
         answer = can(needs, mode, required)

@@ -27,7 +27,7 @@ def report(document: Document, page: Page, *, details: bool = False) -> None:
     verdict(document, page, details=details)
     if not any(rows(document)):
         return
-    access(document["access"], page)
+    access(document["access"], document["kernel"], page)
     for table in TABLES:
         if table is BEHAVIOUR:
             behaviour(document, page)
@@ -59,19 +59,14 @@ def verdict(document: Document, page: Page, *, details: bool = False) -> None:
 def whereabouts(document: Document) -> str:
     """The machine and the tool of a report, in a line."""
     kernel, tool = document["kernel"], document["tool"]
-    words = [
-        f"Linux {kernel['release'] or 'of unknown release'} {kernel['machine'] or ''}".rstrip(),
-        f"{size(kernel['page_nbytes'])} pages" if kernel["page_nbytes"] else "",
-        f"{tool['name']} {tool['version'] or ''}".rstrip(),
-        tool["python"],
-    ]
-    return ", ".join(filter(None, words))
+    linux = f"Linux {kernel['release'] or 'of unknown release'} {kernel['machine'] or ''}".rstrip()
+    return ", ".join((linux, f"{tool['name']} {tool['version'] or ''}".rstrip(), tool["python"]))
 
 
 # --- access
 
 
-def access(found: Document, page: Page) -> None:
+def access(found: Document, kernel: Document, page: Page) -> None:
     """What lets a process use io_uring, or does not."""
     page.heading("Access")
     modules = found["lsm"] and ", ".join(found["lsm"])
@@ -85,7 +80,7 @@ def access(found: Document, page: Page) -> None:
         ("container", found["container"] or "none seen"),
         ("locked memory", memlock(found["memlock"])),
         ("capabilities", capabilities(found["capabilities"])),
-        ("memory ordering", known(found["atomics"])),
+        ("memory", f"pages of {size(kernel['page_nbytes'])}; ordered by {known(found['atomics'])}"),
     ]
     for label, text in lines:
         page.entry(label, text, column=19)
