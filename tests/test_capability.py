@@ -15,9 +15,9 @@ from sandbox import CALLS, RET_ERRNO, in_child, install_filter
 from support import needs
 
 from rawuring import Ring, abi, capability, register
-from rawuring.capability import asking, behaviour, judging
+from rawuring.capability import asking, behaviour, examining, judging
 from rawuring.capability.report import BACKPORT, LATER, MISSING, NOT_RUN, OK, UNKNOWN, Behaviour, Report, Row
-from rawuring.diagnosis import is_known, why_unavailable
+from rawuring.diagnosis import Diagnosis, is_known, why_unavailable
 
 TABLES: dict[str, Any] = {
     "features": abi.Feature,
@@ -212,6 +212,34 @@ def test_options_are_of_names_that_there_are() -> None:
     assert judging.BUILT_BY.keys() <= names
 
 
+@pytest.mark.portable
+@pytest.mark.parametrize(
+    ("status", "exit_code", "cause", "confidence"),
+    [
+        ("blocked", 3, "seccomp", "certain"),
+        ("blocked", 3, "seccomp", "likely"),
+        ("undecided", 5, "seccomp", "possible"),
+        ("blocked", 3, "sysctl", "certain"),
+        ("blocked", 3, "lsm", "likely"),
+        ("blocked", 3, "policy", "possible"),
+        ("blocked", 3, "interceptor", "likely"),
+        ("blocked", 3, "memlock", "certain"),
+        ("undecided", 5, "memlock", "possible"),
+        ("blocked", 3, "memory", "likely"),
+        ("blocked", 3, "fd-limit", "certain"),
+        ("absent", 4, "absent", "certain"),
+        ("absent", 4, "absent", "likely"),
+        ("undecided", 5, "absent", "possible"),
+        ("absent", 4, "not-linux", "certain"),
+        ("absent", 4, "emulator", "likely"),
+        ("absent", 4, "memory-order", "certain"),
+        ("undecided", 5, "unknown", "possible"),
+    ],
+)
+def test_status_of_a_diagnosis(status: str, exit_code: int, cause: str, confidence: str) -> None:
+    assert examining.status_of(Diagnosis(cause, confidence, "It is so.", "Change it.")) == (status, exit_code)
+
+
 # -- The document.
 
 
@@ -261,6 +289,44 @@ def examine_blocked() -> Report:
     found = in_child(work)
     assert isinstance(found, Report)
     return found
+
+
+# -- Less to see.
+
+
+def test_nothing_to_read(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **keywords: object) -> str:
+        raise FileNotFoundError(errno.ENOENT, "no /proc")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(os, "readlink", refuse)
+    blind = capability.examine()
+    access = blind.access
+    assert blind.verdict.exit_code == 0 and blind.opcodes == report.opcodes
+    assert (access.io_uring_disabled, access.seccomp_mode, access.seccomp_filters, access.no_new_privs) == (None,) * 4
+    assert set(access.capabilities.values()) == {None}
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "no"), RuntimeError("fork not supported")])
+def test_no_child_can_be_made(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse() -> int:
+        raise error
+
+    monkeypatch.setattr(os, "fork", refuse)
+    found = capability.examine(run=True)
+    assert (found.verdict.status, found.verdict.exit_code) == ("undecided", 5)
+    assert [call.meaning for call in found.access.calls] == ["unknown"] * 3
+    assert {row.present for table in TABLES for row in rows(found, table)} == {None}
+    assert found.surprises == ()
+
+
+def test_no_fd_is_free() -> None:
+    def work() -> Report:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        return capability.examine(run=True)
+
+    found = in_child(work)
+    assert (found.verdict.exit_code, found.diagnosis[0].cause) == (3, "fd-limit")
 
 
 # -- Traces.

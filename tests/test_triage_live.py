@@ -167,6 +167,17 @@ def test_no_filter_on_io_uring_is_no_cause() -> None:
     assert found.report.access.seccomp_mode == 2
 
 
+def test_filter_that_kills_for_some_verbs_leaves_the_other_answers() -> None:
+    def work() -> Found:
+        install_filter(RET_KILL_PROCESS, (REGISTER,), argument=(1, 32))  # verbs from 32 on: QUERY is one
+        return look()
+
+    found = in_child(work)
+    assert (found.verdict, found.error) == (("usable", 0), None)
+    assert {row.present for row in found.report.register_ops} == {None}
+    assert None not in {row.present for row in (*found.report.features, *found.report.opcodes)}
+
+
 # -- RLIMIT_MEMLOCK.
 
 

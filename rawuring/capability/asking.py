@@ -26,6 +26,10 @@ _PARAMS: Final = "io_uring_setup"
 _TRIAL: Final = "trial"
 
 
+# What a child answers about a table: value, presence and source of each row, and the count of those beyond it.
+_Found = tuple[list[tuple[int, bool | None, str]], int | None]
+
+
 class Answer(NamedTuple):
     """What was found out about a table."""
 
@@ -33,25 +37,18 @@ class Answer(NamedTuple):
     beyond: int | None  # how many the kernel knows and the table does not
 
 
-NOTHING: Final = Answer({}, None)
-
-
 def ask(can_make_ring: bool, can_register: bool) -> dict[str, Answer]:
-    """An answer for each table."""
-    askers = _WITH_RING if can_make_ring else _WITHOUT_RING if can_register else {}
-    return {table: _answer(askers.get(table)) for table in _WITH_RING}
+    """An answer for each table, in a child for each: what ends one of them leaves the others."""
+    if can_make_ring:
+        found = {table: in_child(asker) for table, asker in _ASKERS.items()}
+    else:
+        found = (in_child(_tables_of_code) if can_register else None) or {}
+    return {table: _answer(found.get(table)) for table in _ASKERS}
 
 
-def _answer(asker: Callable[[], _Found | None] | None) -> Answer:
-    found = in_child(asker) if asker is not None else None
-    if found is None:
-        return NOTHING
-    present, beyond = found
+def _answer(found: _Found | None) -> Answer:
+    present, beyond = found or ([], None)
     return Answer({value: (there, source) for value, there, source in present}, beyond)
-
-
-# What a child answers: value, presence and source of each row, and the count of those beyond.
-_Found = tuple[list[tuple[int, bool | None, str]], int | None]
 
 
 def _by_mask(table: Iterable[int], mask: int, source: str) -> _Found:
@@ -193,38 +190,24 @@ def _call(fd: int, verb: int, addr: int | None, nr_args: int) -> int:
         return -(error.errno or errno.EIO)
 
 
-# -- Without a ring.
-
-
-def _features_of_code() -> _Found | None:
-    answer = _query()
-    return None if answer is None else _by_mask(abi.Feature, answer.feature_flags, _QUERY)
-
-
-def _setup_flags_of_code() -> _Found | None:
-    answer = _query()
-    return None if answer is None else _by_mask(_Setup, answer.ring_setup_flags, _QUERY)
-
-
-def _opcodes_of_code() -> _Found | None:
-    answer = _query()
-    return None if answer is None else _by_count(abi.Op, answer.nr_request_opcodes)
-
-
-def _register_ops_of_code() -> _Found | None:
-    answer = _query()
-    return None if answer is None else _by_count(_Register, answer.nr_register_opcodes)
-
-
-_WITH_RING: Final[dict[str, Callable[[], _Found | None]]] = {
+_ASKERS: Final[dict[str, Callable[[], _Found]]] = {
     "features": _features,
     "setup_flags": _setup_flags,
     "opcodes": _opcodes,
     "register_ops": _register_ops,
 }
-_WITHOUT_RING: Final[dict[str, Callable[[], _Found | None]]] = {
-    "features": _features_of_code,
-    "setup_flags": _setup_flags_of_code,
-    "opcodes": _opcodes_of_code,
-    "register_ops": _register_ops_of_code,
-}
+
+
+# -- Without a ring.
+
+
+def _tables_of_code() -> dict[str, _Found]:
+    answer = _query()
+    if answer is None:
+        return {}
+    return {
+        "features": _by_mask(abi.Feature, answer.feature_flags, _QUERY),
+        "setup_flags": _by_mask(_Setup, answer.ring_setup_flags, _QUERY),
+        "opcodes": _by_count(abi.Op, answer.nr_request_opcodes),
+        "register_ops": _by_count(_Register, answer.nr_register_opcodes),
+    }

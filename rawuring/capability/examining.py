@@ -36,14 +36,15 @@ _STATUS_OF: Final[Mapping[str, tuple[str, int]]] = {
 
 
 def examine(run: bool = False) -> Report:
-    """Find out what is allowed here, in about 0.1 seconds; with `run` try each behaviour too, in one more.
+    """Find out what is allowed here; with `run` try each behaviour too, which takes longer.
 
-    Leaves no fd, process, memory or file behind.
+    Leaves no fd, process or file behind. Where rings count against RLIMIT_MEMLOCK, the kernel gives the room
+    of the last of them back some milliseconds later.
     """
     seen = facts.gather()
     ring, found = _why_no_ring(seen)
     can_make_ring = seen.trial_errno == 0
-    can_register = seen.register_errno is not None and seen.register_errno in (errno.EINVAL, errno.EBADF)
+    can_register = seen.register_errno in (errno.EINVAL, errno.EBADF)
     answers = asking.ask(can_make_ring, can_register)
     kernel = _kernel(seen)
     allowed = access.describe(seen, ring)
@@ -110,13 +111,16 @@ def _tool() -> Tool:
 
 
 def _verdict(found: Sequence[Diagnosis], opcodes: Sequence[Row], memlock: Memlock, kernel: Kernel) -> Verdict:
-    if not found:
-        count = sum(row.present is True for row in opcodes)
-        text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations"
-        if memlock.is_charged and memlock.largest_ring_entries is not None:
-            text += f"; RLIMIT_MEMLOCK has room for one ring of {memlock.largest_ring_entries} entries"
-        return Verdict("usable", 0, f"{text}.")
-    first = found[0]
+    if found:
+        return Verdict(*status_of(found[0]), found[0].sentence)
+    count = sum(row.present is True for row in opcodes)
+    text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations"
+    if memlock.is_charged and memlock.largest_ring_entries is not None:
+        text += f"; RLIMIT_MEMLOCK has room for one ring of {memlock.largest_ring_entries} entries"
+    return Verdict("usable", 0, f"{text}.")
+
+
+def status_of(first: Diagnosis) -> tuple[str, int]:
+    """Status and exit code of a system where no ring can be made for this reason."""
     is_guess = first.confidence == POSSIBLE and first.cause != "policy"  # which says that there is one, not which
-    status, exit_code = _UNDECIDED if is_guess else _STATUS_OF.get(first.cause, _BLOCKED)
-    return Verdict(status, exit_code, first.sentence)
+    return _UNDECIDED if is_guess else _STATUS_OF.get(first.cause, _BLOCKED)
