@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_probe_document import SAVED, report
 
-from rawuring.probe import arguments, document, fallback, main, program, requirements, schema, text
+from rawuring.probe import arguments, command, document, fallback, main, requirements, schema, text
 from rawuring.probe.errors import UsageError
 from rawuring.probe.page import MAX_WIDTH, Page, printable
 
@@ -85,7 +85,8 @@ def test_a_verdict_has_its_cause_and_what_to_do() -> None:
     assert " ".join(lines[:2]) == BLOCKED
     assert lines[2:4] == ["  To do  Allow it.", "  Cause  seccomp (certain)"]
     assert "  system calls       refused (EPERM, EPERM, EPERM)" in lines
-    assert "Operations: not found out" in lines
+    assert "  a ring             cannot be made" in lines
+    assert "Operations: not found out" in lines and "Behaviour: not run" in lines
     assert "  Seen   one; two" in lines_of(blocked(), details=True)
 
 
@@ -235,7 +236,7 @@ class Run:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.found, self.runs = report(), list[bool]()
         self.capsys = capsys
-        monkeypatch.setattr(program, "examine", self.examine)
+        monkeypatch.setattr(command, "examine", self.examine)
 
     def examine(self, run: bool) -> dict[str, Any]:
         self.runs.append(run)
@@ -345,10 +346,11 @@ def test_the_modes_of_a_program(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         {**row, "present": False, "state": "later"} if row["name"] == "recv_multishot" else row for row in run.found["behaviour"]
     ]
     status, output, _ = run("--for", name)
-    assert status == 1 and f"{name}: no mode to choose can run here" in output
+    assert status == 1 and "  good  cannot: recv_multishot (missing, needs Linux 6.0)" in output
+    assert f"{name}: no mode to choose can run here" in output
     run.found = blocked()
     status, output, _ = run("--for", name)
-    assert status == 3 and "  good  not found out: recv_multishot (not run)" in output
+    assert status == 3 and output.endswith(f"\n{name}: no mode can run here as long as io_uring cannot be used\n")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def compare(saved: Document, present: Document, page: Page, path: str) -> None:
         if table is BEHAVIOUR and is_run[0] != is_run[1]:
             page.heading(table.title, f"not run {'here' if is_run[0] else 'there'}, so not compared")
         elif groups:
-            page.heading(table.title, f"{count(saved[table.key])} there, {count(present[table.key])} here")
+            page.heading(table.title, f"{count(saved, table)} there, {count(present, table)} here")
             for answers, names in groups.items():
                 label, style = GROUPS[answers]
                 page.entry(label, " ".join(names), column=12 if None not in answers else 0, style=style)

@@ -1,12 +1,9 @@
-"""What a script or a program requires, held against a document.
+"""Names that are required, held against a document: which rows they mean, and whether these are there.
 
-May import `hints` and its siblings `document`, `errors` and `text`. Imports a program's `needs` by the name it is given,
-and no program of its own accord.
+May import `hints` and its siblings `document`, `errors` and `text`. Reads nothing but the document.
 """
 
 from __future__ import annotations
-
-import importlib
 
 from ..hints import TYPE_CHECKING
 from .document import TABLES, rows
@@ -20,34 +17,6 @@ if TYPE_CHECKING:
     from .page import Page
 
     Requirement = tuple[Table, Row]
-
-
-class Needs:
-    """What the modes of a program require, as its module `needs` says: MODES by name, the best of AUTO first."""
-
-    def __init__(self, program: str) -> None:
-        self.program = program
-        if not all(part.isidentifier() for part in program.split(".")):
-            raise UsageError(f"--for {program}: not the name of a Python package")
-        try:
-            module = importlib.import_module(f"{program}.needs")
-            self.modes = {str(name): tuple(map(str, names)) for name, names in module.MODES.items()}
-            self.auto = tuple(mode for mode in module.AUTO if mode in self.modes)
-        except ModuleNotFoundError as error:
-            if error.name not in (program, f"{program}.needs", program.partition(".")[0]):
-                raise UsageError(f"--for {program}: {error}") from None
-            raise UsageError(
-                f"--for {program}: there is no module {program}.needs that says what it needs; run this from its checkout"
-            ) from None
-        except (Exception, SystemExit) as error:  # whatever somebody's module does
-            raise UsageError(f"--for {program}: {program}.needs: {type(error).__name__}: {error}") from None
-
-    def resolve(self, document: Document) -> dict[str, Requirement]:
-        """What each name that a mode needs means."""
-        try:
-            return resolve_all(document, [name for names in self.modes.values() for name in names])
-        except UsageError as error:
-            raise UsageError(f"--for {self.program}: {self.program}.needs: {error}") from None
 
 
 def resolve_all(document: Document, names: Iterable[str]) -> dict[str, Requirement]:
@@ -123,27 +92,3 @@ def why(row: Row) -> str:
         return f"missing, needs Linux {row['since']}"
     word = "ok" if row["present"] else "missing"
     return word if row["state"] == "ok" else f"{word}, though Linux {row['since']} brought it"
-
-
-def can(needs: Needs, mode: str, required: dict[str, Requirement]) -> bool | None:
-    """Can a mode run here? None: not found out."""
-    answers = {required[name][1]["present"] if name in required else None for name in needs.modes[mode]}
-    return False if False in answers else None if None in answers else True
-
-
-def best(needs: Needs, required: dict[str, Requirement]) -> bool | None:
-    """Has the automatic choice a mode?"""
-    answers = {can(needs, mode, required) for mode in needs.auto}
-    return True if True in answers else None if None in answers else False
-
-
-def print_needs(needs: Needs, required: dict[str, Requirement], page: Page) -> None:
-    """Each mode of a program, and what is not there of what it needs."""
-    choice = next((mode for mode in needs.auto if can(needs, mode, required)), None)
-    page.heading(needs.program, f"mode {choice} would be chosen" if choice else "no mode to choose can run here")
-    column = max(map(len, needs.modes), default=0) + 2
-    for mode, names in needs.modes.items():
-        answer = can(needs, mode, required)
-        lacks = [f"{name} ({why(required[name][1])})" for name in names if name in required and not required[name][1]["present"]]
-        word, style = {True: ("can", "green"), False: ("cannot", "red"), None: ("not found out", "yellow")}[answer]
-        page.entry(mode, f"{word}: {', '.join(lacks)}" if lacks else word, column=column, style=style)

@@ -27,7 +27,7 @@ def report(document: Document, page: Page, *, details: bool = False) -> None:
     verdict(document, page, details=details)
     if not any(rows(document)):
         return
-    access(document["access"], document["kernel"], page)
+    access(document, page)
     for table in TABLES:
         if table is BEHAVIOUR:
             behaviour(document, page)
@@ -41,7 +41,7 @@ def summary(document: Document, page: Page) -> None:
     verdict(document, page)
     page.blank()
     for table in TABLES:
-        page.entry(table.title, count(document[table.key]), column=21)
+        page.entry(table.title, count(document, table), column=21)
     page.entry("Surprises", str(len(document["surprises"]) or "none"), column=21)
 
 
@@ -66,13 +66,14 @@ def whereabouts(document: Document) -> str:
 # --- access
 
 
-def access(found: Document, kernel: Document, page: Page) -> None:
+def access(document: Document, page: Page) -> None:
     """What lets a process use io_uring, or does not."""
+    found = document["access"]
     page.heading("Access")
     modules = found["lsm"] and ", ".join(found["lsm"])
     lines = [
         *calls(found["calls"]),
-        ("a ring", "can be made" if found["ring"] is None else found["ring"]),
+        ("a ring", ring(document)),
         ("io_uring_disabled", DISABLED.get(found["io_uring_disabled"], str(found["io_uring_disabled"]))),
         ("io_uring_group", group(found)),
         ("seccomp", seccomp(found)),
@@ -80,7 +81,7 @@ def access(found: Document, kernel: Document, page: Page) -> None:
         ("container", found["container"] or "none seen"),
         ("locked memory", memlock(found["memlock"])),
         ("capabilities", capabilities(found["capabilities"])),
-        ("memory", f"pages of {size(kernel['page_nbytes'])}; ordered by {known(found['atomics'])}"),
+        ("memory", f"pages of {size(document['kernel']['page_nbytes'])}; ordered by {known(found['atomics'])}"),
     ]
     for label, text in lines:
         page.entry(label, text, column=19)
@@ -93,6 +94,15 @@ def calls(found: list[Row]) -> list[tuple[str, str]]:
         answers = ", ".join(call["result"] for call in found if call["result"])
         return [("system calls", meanings.pop() + (f" ({answers})" if answers else ""))]
     return [(call["name"], call["meaning"] + (f" ({call['result']})" if call["result"] else "")) for call in found]
+
+
+def ring(document: Document) -> str:
+    """Could one be made? The reason, unless it stands above."""
+    reason = document["access"]["ring"]
+    if reason is None:
+        return "can be made"
+    is_told = any(reason.startswith(diagnosis["sentence"]) for diagnosis in document["diagnosis"])
+    return "cannot be made" if is_told else f"cannot be made: {reason}"
 
 
 def group(found: Document) -> str:
@@ -145,19 +155,21 @@ def size(nbytes: int | None) -> str:
 # --- the tables
 
 
-def count(table_rows: list[Row]) -> str:
+def count(document: Document, table: Table) -> str:
     """How many of a table's rows are there."""
-    if all(row["present"] is None for row in table_rows):
-        is_waiting = any(row["state"] == "not run" for row in table_rows)
-        return "not run (--run makes a small round trip for each)" if is_waiting else "not found out"
-    return f"{sum(row['present'] is True for row in table_rows)} of {len(table_rows)}"
+    every = document[table.key]
+    if any(row["present"] is not None for row in every):
+        return f"{sum(row['present'] is True for row in every)} of {len(every)}"
+    if not any(row["state"] == "not run" for row in every):
+        return "not found out"
+    return "not run" + (" (--run makes a small round trip for each)" if document["verdict"]["status"] == "usable" else "")
 
 
 def constants(document: Document, table: Table, page: Page, *, details: bool) -> None:
     """A table of the ABI: names by state, or with `details` a line for each with all that is known."""
     every = document[table.key]
     sources = {row["source"] for row in every if row["source"]}
-    page.heading(table.title, count(every) + (f", by {min(sources)}" if len(sources) == 1 else ""))
+    page.heading(table.title, count(document, table) + (f", by {min(sources)}" if len(sources) == 1 else ""))
     if details:
         cells: list[tuple[str, ...]] = [
             (row["name"], row["since"], row["state"], row["man"] or "", (row["source"] or "") * (len(sources) > 1))
@@ -190,7 +202,7 @@ def release(text: str) -> list[int]:
 def behaviour(document: Document, page: Page) -> None:
     """What the round trips showed."""
     tried = [row for row in document[BEHAVIOUR.key] if row["state"] != "not run"]
-    page.heading(BEHAVIOUR.title, count(document[BEHAVIOUR.key]))
+    page.heading(BEHAVIOUR.title, count(document, BEHAVIOUR))
     column = max((len(row["name"]) for row in tried), default=0) + 2
     for row in tried:
         state = row["state"] if row["present"] else f"{row['state']}, {row['since']}"

@@ -1,4 +1,4 @@
-"""The probe's course: read the command line, let `capability` find out, print, end with the right status.
+"""The course of the probe: read the command line, let `capability` find out, print, end with the right status.
 
 May import `hints`, `capability`, and its siblings. The one module that prints.
 """
@@ -12,13 +12,14 @@ from ..hints import TYPE_CHECKING
 from . import arguments, comparing, document, requirements, text
 from .errors import UsageError
 from .page import Page, printable
+from .programs import Program
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
     from .document import Document
-    from .requirements import Needs, Requirement
+    from .requirements import Requirement
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,15 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def answer(options: Namespace) -> tuple[int, str]:
     """The exit status, and what to print."""
     saved = None if options.compare is None else document.read(options.compare)
-    needs = None if options.program is None else requirements.Needs(options.program)
+    program = None if options.program is None else Program(options.program)
+
+    def resolve() -> tuple[dict[str, Requirement], dict[str, Requirement]]:
+        return requirements.resolve_all(present, options.require), program.resolve(present) if program else {}
+
     present = examine(options.run)
-    required, needed = resolve(present, options, needs)
+    required, needed = resolve()
     if requirements.needs_run(present, [*required.values(), *needed.values()]):
         present = examine(run=True)
-        required, needed = resolve(present, options, needs)
+        required, needed = resolve()
     answers = [row["present"] for _, row in required.values()]
-    if needs:
-        answers.append(requirements.best(needs, needed))
+    if program:
+        answers.append(program.can_choose(needed))
     status = requirements.exit_status(present, answers)
     if options.json:
         return status, document.to_json(present)
@@ -57,24 +62,17 @@ def answer(options: Namespace) -> tuple[int, str]:
     page = Page(arguments.width(sys.stdout), arguments.has_colour(options.color, sys.stdout))
     if options.summary:
         text.summary(present, page)
-    elif options.verbose or not (options.require or needs or saved):
+    elif options.verbose or not (options.require or program or saved):
         text.report(present, page, details=options.verbose)
     else:
         text.verdict(present, page)
     if required:
         requirements.print_required(required, page)
-    if needs:
-        requirements.print_needs(needs, needed, page)
+    if program:
+        program.print(present, needed, page)
     if saved:
         comparing.compare(saved, present, page, options.compare)
     return status, str(page)
-
-
-def resolve(
-    present: Document, options: Namespace, needs: Needs | None
-) -> tuple[dict[str, Requirement], dict[str, Requirement]]:
-    """What the names mean that the command line requires, and those that a program needs."""
-    return requirements.resolve_all(present, options.require), needs.resolve(present) if needs else {}
 
 
 def examine(run: bool) -> Document:
