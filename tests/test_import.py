@@ -24,9 +24,9 @@ STDLIB = (
 
 # Of rawuring. Each of these is for few programs, or makes named tuples.
 LATER = (
-    "abi.arguments", "abi.fields", "diagnosis", "inspect", "operations.received", "register.cancelling",
-    "register.memory", "register.messages", "register.permissions", "register.queries", "register.waiting",
-    "register.workers", "register.zero_copy", "system.results",
+    "abi.arguments", "abi.fields", "capability", "diagnosis", "inspect", "operations.received", "probe",
+    "register.cancelling", "register.memory", "register.messages", "register.permissions", "register.queries",
+    "register.waiting", "register.workers", "register.zero_copy", "system.results",
 )  # fmt: skip
 
 

@@ -281,8 +281,8 @@ def test_what_is_asked_decides_what_is_printed(run: Run) -> None:
     report_, summary = run("-v")[1], run("--summary")[1]
     assert len(report_) > len(run()[1]) > len(summary)
     answer = run("--require", "RECV")[1]
-    assert answer.endswith("\nRequired\n  RECV  operation: ok\n") and "Access" not in answer
-    assert run("-v", "--require", "RECV")[1] == report_ + "\nRequired\n  RECV  operation: ok\n"
+    assert answer.endswith("\nRequired: 1 of 1\n  RECV  operation: ok\n") and "Access" not in answer
+    assert run("-v", "--require", "RECV")[1] == report_ + "\nRequired: 1 of 1\n  RECV  operation: ok\n"
     assert json.loads(run("--run", "--json")[1]) == run.found
     assert run.runs == [False] * 5 + [True]
 

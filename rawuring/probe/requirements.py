@@ -1,6 +1,6 @@
 """Names that are required, held against a document: which rows they mean, and whether these are there.
 
-May import `hints` and its siblings `document`, `errors` and `text`. Reads nothing but the document.
+May import `hints` and its siblings `document` and `errors`. Reads nothing but the document.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from ..hints import TYPE_CHECKING
 from .document import TABLES, rows
 from .errors import UsageError
-from .text import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,10 +77,11 @@ def exit_status(document: Document, required: Iterable[bool | None]) -> int:
 
 
 def print_required(required: dict[str, Requirement], page: Page) -> None:
-    page.heading("Required")
-    column = max((len(row["name"]) for _, row in required.values()), default=0) + 2
+    page.heading("Required", f"{sum(row['present'] is True for _, row in required.values())} of {len(required)}")
+    column = max(len(row["name"]) for _, row in required.values()) + 2
     for table, row in required.values():
-        page.entry(row["name"], f"{table.what}: {why(row)}", column=column, style=STATES[row["state"]])
+        style = {True: "green", False: "red", None: "yellow"}[row["present"]]
+        page.entry(row["name"], f"{table.what}: {why(row)}", column=column, style=style)
 
 
 def why(row: Row) -> str:
