@@ -7,14 +7,18 @@ is blocked.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from echo.service import EchoError, Options, Signals, UsageError, address_of, listen
+from echo.counts import Rates
+from echo.service import EchoError, Options, Signals, UsageError, listen
+from echo.workers import Workers
 
 if TYPE_CHECKING:
     from echo.epoll_server import EpollServer
@@ -66,7 +70,7 @@ def parser() -> Parser:
     add("--host", metavar="ADDR", default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 or :: (both families) for all")
     add("--mode", metavar="NAME", help="how the ring is used, default auto; --list-modes shows them")
     add("--backend", choices=("io_uring", "epoll"), default="io_uring", help="default io_uring")
-    add("--workers", metavar="N", type=integer(1, 1024), default=1, help="processes on the port; only 1 for now")
+    add("--workers", metavar="N", type=integer(1, 1024), default=1, help="processes that share the port, default 1")
     add("--max-connections", metavar="N", type=integer(1, 10**7), help="accept no more than this many at once")
     add("--backlog", metavar="N", type=integer(1, 65535), default=4096, help="connections that may wait, default 4096")
     add("--buffers", metavar="N", type=integer(1, 32768), default=128, help="in the shared pool, default 128")
@@ -94,8 +98,6 @@ def ignore(text: str) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """What argparse cannot check: options that exclude each other."""
-    if arguments.workers != 1:
-        raise UsageError("--workers: only 1 works for now; for more cores start more servers, each on its own port")
     if arguments.backend == "epoll" and arguments.mode:
         raise UsageError("--mode belongs to --backend io_uring: leave one of the two out")
     if arguments.backend == "epoll" and arguments.sqpoll:
@@ -124,19 +126,28 @@ def serve(arguments: argparse.Namespace) -> None:
         stats=arguments.stats,
     )
     quiet = arguments.quiet
+    tell = Rates(ignore if quiet else say).tell
+    make_server = server_class(arguments.backend)
     raise_file_limit()
-    with Signals() as signals, listen(arguments.host, arguments.port, arguments.backlog) as listener:
-        server = server_class(arguments.backend)(listener, signals, options, ignore if quiet else say)
-        try:
-            if not quiet:
-                say(f"Listening on {address_of(listener)}, {server.about}. Ctrl-C stops.")
-            elif not arguments.port:
-                say(str(listener.getsockname()[1]))
-            server.run()
-            if not quiet:
-                say(server.totals())
-        finally:
-            server.close()
+    started = time.monotonic()
+    with Signals() as signals, contextlib.ExitStack() as stack:
+        server: Workers | EpollServer | RingServer
+        place = arguments.host, arguments.port, arguments.backlog
+        if arguments.workers > 1:
+            server = Workers(*place, arguments.workers, make_server, signals, options, ignore if quiet else say, tell)
+            stack.callback(server.close)
+        else:
+            listener = stack.enter_context(listen(*place))
+            server = make_server(listener, signals.reader, options, ignore if quiet else say, tell)
+            stack.callback(server.close)
+        if not quiet:
+            say(f"Listening on {server.address}, {server.about}. Ctrl-C stops.")
+        elif not arguments.port:
+            say(server.address.rpartition(":")[2])
+        server.run()
+        if not quiet:
+            seconds = time.monotonic() - started
+            say(f"Stopped by {server.stopped_by} after {seconds:,.1f} s: {server.counts().text()}")
 
 
 def server_class(backend: str) -> type[EpollServer] | type[RingServer]:

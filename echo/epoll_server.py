@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
 from os import read, write
 
 from echo.connection import Connection
-from echo.service import ENDED, Options, Service, Signals
+from echo.service import ENDED, Options, Say, Service, Tell
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 RDHUP: int = getattr(select, "EPOLLRDHUP", 0x2000)  # PyPy does not name it
@@ -39,10 +38,10 @@ class EpollServer(Service[EpollConnection]):
 
     about = "backend epoll"
 
-    def __init__(self, listener: socket.socket, signals: Signals, options: Options, say: Callable[[str], None]) -> None:
-        super().__init__(listener, signals, options, say)
+    def __init__(self, listener: socket.socket, signals: socket.socket, options: Options, say: Say, tell: Tell) -> None:
+        super().__init__(listener, signals, options, say, tell)
         self._listener_fd = listener.fileno()
-        self._signals_fd = signals.reader.fileno()
+        self._signals_fd = signals.fileno()
         self._epoll = select.epoll()
         self._epoll.register(self._signals_fd, IN)
         self.accept_more()
@@ -74,6 +73,7 @@ class EpollServer(Service[EpollConnection]):
                     nechoes += 1
                     nbytes += len(data)
                     if not 0 < nsent == len(data) < size:  # short, the end, or more is waiting
+                        nechoes -= not data
                         self._received(connection, data, nsent)
                         self._settle(connection)
             self.nechoes += nechoes
@@ -93,7 +93,7 @@ class EpollServer(Service[EpollConnection]):
             if connection.reading and event & ~OUT:
                 data = read(fd, self.options.buffer_nbytes)
                 self._received(connection, data, 0)
-                self.nechoes += 1
+                self.nechoes += bool(data)
                 self.nbytes += len(data)
         except BlockingIOError:
             pass
@@ -125,7 +125,7 @@ class EpollServer(Service[EpollConnection]):
         if fd == self._listener_fd and self.accepting:
             self._accept()
         elif fd == self._signals_fd:
-            self.signalled(self.signals.reader.recv(4096))
+            self.signalled(self.signals.recv(4096))
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):

@@ -8,7 +8,6 @@ AUTO = ("multishot", "recv-send")
 """The modes to choose from when none is asked for, best first."""
 
 _SERVER = ("ACCEPT", "ASYNC_CANCEL", "CLOSE", "RECV")  # RECV of signals
-_FIXED = (*_SERVER, "accept_direct", "READ_FIXED", "WRITE_FIXED", "SHUTDOWN")
 _MULTISHOT = (*_SERVER, "accept_multishot", "provided_buffer_ring", "recv_multishot", "SEND", "SENDMSG")
 
 MODES: dict[str, tuple[str, ...]] = {
@@ -20,8 +19,8 @@ MODES: dict[str, tuple[str, ...]] = {
     "poll-recvmsg-sendmsg": (*_SERVER, "POLL_ADD", "RECVMSG", "SENDMSG"),
     "poll-read-write": (*_SERVER, "POLL_ADD", "READ", "WRITE"),
     "poll-recv-send": (*_SERVER, "POLL_ADD", "SEND"),
-    "read-fixed-write-fixed": _FIXED,
-    "poll-read-fixed-write-fixed": (*_FIXED, "POLL_ADD"),
+    "read-fixed-write-fixed": (*_SERVER, "READ_FIXED", "WRITE_FIXED"),
+    "poll-read-fixed-write-fixed": (*_SERVER, "POLL_ADD", "READ_FIXED", "WRITE_FIXED"),
     "link-poll-recv-send": (*_SERVER, "POLL_ADD", "SEND"),
     "provided-buffers": (*_SERVER, "POLL_ADD", "PROVIDE_BUFFERS", "SEND", "SENDMSG"),
     "multishot": _MULTISHOT,

@@ -1,20 +1,22 @@
 """The echo server on a ring: its loop, accepting, signals, closing. How bytes are received and sent is a mode's.
 
-May import `connection.py`, `service.py`, the modes and the names of rawuring.
+May import `counts.py`, `service.py`, the modes and the names of rawuring.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import addressof, c_char
 
+from echo.counts import Counts
 from echo.modes import check_name, choose, table
-from echo.modes.base import ACCEPT, KEY_STEP, SIGNAL, UNHEEDED, Cqe, RingConnection, shut_down
-from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Service, Signals
+from echo.modes.base import ACCEPT, F_MORE, KEY_STEP, SIGNAL, UNHEEDED, Cqe, RingConnection
+from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Say, Service, Tell
 from rawuring import RawuringError, Ring, abi
 
 SQ_ENTRIES = 1024
@@ -22,8 +24,6 @@ CQ_ENTRIES = 4096
 SQES_PER_CQE = 4
 """More than any completion makes a mode and the server queue."""
 
-F_MORE = int(abi.CqeFlag.MORE)
-SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
@@ -49,10 +49,11 @@ def describe_modes() -> str:
 class RingServer(Service[RingConnection]):
     """Connections are known by a key that is never used again."""
 
-    def __init__(self, listener: socket.socket, signals: Signals, options: Options, say: Callable[[str], None]) -> None:
-        super().__init__(listener, signals, options, say)
+    def __init__(self, listener: socket.socket, signals: socket.socket, options: Options, say: Say, tell: Tell) -> None:
+        super().__init__(listener, signals, options, say, tell)
         check_name(options.mode)
         self.ring = make_ring(options.sqpoll)
+        self._sqpoll = options.sqpoll
         try:
             mode, why = choose(options.mode, self.ring)
             self.mode = mode(self)
@@ -60,19 +61,19 @@ class RingServer(Service[RingConnection]):
             self.ring.close()
             raise
         self.about = f"mode {mode.name} ({why})"
-        for sock in listener, signals.reader:
+        if self.mode.most_connections is not None:
+            self.most_connections = self.mode.most_connections
+            self.about += f", at most {self.most_connections:,} connections"
+        for sock in listener, signals:
             sock.setblocking(True)  # a request on them waits; before Linux 5.19 it would not if they did not block
         self._listener_fd = listener.fileno()
-        self._signals_fd = signals.reader.fileno()
+        self._signals_fd = signals.fileno()
         self._signums = bytearray(64)
         self._signums_addr = addressof(c_char.from_buffer(self._signums))
         self._next_key = KEY_STEP
-        self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
-        self._sqpoll = options.sqpoll
         # How many connections there are must be known before each accept if there is a limit.
-        self._multishot_accept = mode.multishot_accept and options.max_connections is None
+        self._multishot_accept = mode.multishot_accept and self.most_connections is None
         self._nenters = self._ncompletions = 0
-        self._shown = (0, 0)
         self._await_signal()
         self.accept_more()
 
@@ -80,9 +81,11 @@ class RingServer(Service[RingConnection]):
         self.mode.run()
 
     def close(self) -> None:
-        self.ring.close()
+        with contextlib.suppress(OSError, RawuringError):
+            self.ring.submit()  # what is to be closed
         for connection in self.connections.values():
             os.close(connection.fd)
+        self.ring.close()
 
     # What a mode uses.
 
@@ -152,12 +155,12 @@ class RingServer(Service[RingConnection]):
         elif user_data == SIGNAL:
             signums = bytes(self._signums[: max(res, 0)])
             self._await_signal()
-            self.signalled(signums)
+            if res >= 0:
+                self.signalled(signums)
 
     def retire(self, connection: RingConnection) -> None:
         """Close a connection that has nothing in flight."""
-        self.mode.release(connection)
-        self.ring.sq.prep_close(connection.fd, user_data=UNHEEDED, sqe_flags=self._skip_success)
+        self.mode.close(connection)
         self.closed(connection.key)
 
     # Accepting, and signals.
@@ -199,7 +202,7 @@ class RingServer(Service[RingConnection]):
 
     def stop_reading(self, connection: RingConnection) -> None:
         """Shut down receiving; an armed receive completes with the end of the input."""
-        shut_down(connection.fd, socket.SHUT_RD)
+        self.mode.shut_down(connection, socket.SHUT_RD)
 
     def abandon(self, connection: RingConnection) -> None:
         """Give it up; it is closed when its requests have completed."""
@@ -209,14 +212,5 @@ class RingServer(Service[RingConnection]):
     def _await_signal(self) -> None:
         self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)
 
-    # Statistics.
-
-    def more_statistics(self, seconds: float) -> str:
-        """How often the kernel was entered, and what it brought."""
-        nenters, ncompletions = self._nenters - self._shown[0], self._ncompletions - self._shown[1]
-        self._shown = self._nenters, self._ncompletions
-        return f", {nenters / seconds:,.0f} enters/s, {ncompletions / max(nenters, 1):.1f} completions each"
-
-    def totals(self) -> str:
-        """What was done from the start to now."""
-        return f"{super().totals()}, {self._nenters:,} enters, {self._ncompletions:,} completions"
+    def counts(self) -> Counts:
+        return super().counts()._replace(enters=self._nenters, completions=self._ncompletions)

@@ -1,6 +1,6 @@
 """What both echo servers do alike: the listening socket, signals, pauses in accepting, the grace period, statistics.
 
-May import the standard library and `connection.py`; never sends, receives or accepts.
+May import the standard library, `connection.py` and `counts.py`; never sends, receives or accepts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from echo.connection import Connection
+from echo.counts import Counts
 
 ACCEPT_PAUSE = 0.1
 """Seconds without accepting after the process ran out of descriptors or memory; trying again at once would spin."""
@@ -63,29 +64,43 @@ class Options:
 # ---------------------------------------------------------------------------------------------- the listening socket
 
 
-def listen(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening socket, whose accepted sockets inherit TCP_NODELAY and SO_KEEPALIVE."""
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket to listen on, whose accepted sockets inherit TCP_NODELAY and SO_KEEPALIVE.
+
+    With `shared` others may be bound to the same port, if they are so too.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(f"cannot resolve {host!r} ({_reason(error)}): use an address such as 127.0.0.1") from None
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise EchoError(f"cannot open a socket for {host!r}: {_reason(error)}") from None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.setblocking(False)
-        listener.bind(address)
-        listener.listen(backlog)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setblocking(False)
+        sock.bind(address)
     except OSError as error:
-        listener.close()
+        sock.close()
         raise _explain(error, host, port) from None
-    return listener
+    return sock
+
+
+def listen(host: str, port: int, backlog: int, *, shared: bool = False) -> socket.socket:
+    """The same, listening."""
+    sock = bind(host, port, shared=shared)
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _explain(error, host, port) from None
+    return sock
 
 
 def _explain(error: OSError, host: str, port: int) -> EchoError:
@@ -150,6 +165,8 @@ class Signals:
 # ------------------------------------------------------------------------------------------------------- the service
 
 C = TypeVar("C", bound=Connection)
+Say = Callable[[str], None]
+Tell = Callable[[Counts], None]
 
 
 class Service(Generic[C]):
@@ -158,28 +175,30 @@ class Service(Generic[C]):
     about = ""
     """How it serves and why so, for the first line."""
 
-    def __init__(self, listener: socket.socket, signals: Signals, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(self, listener: socket.socket, signals: socket.socket, options: Options, say: Say, tell: Tell) -> None:
+        """`signals` is where numbers of signals arrive, each a byte; `tell` is given the counts every `options.stats`."""
         self.listener = listener
+        self.address = address_of(listener)
         self.signals = signals
         self.options = options
         self.say = say
+        self.tell = tell
         self._said_full = False  # once is enough
         self.state = RUNNING
         self.stopped_by = ""
         self.connections: dict[int, C] = {}
         self.accepting = False
+        self.most_connections = options.max_connections
 
         self.nconnections = 0
         self.nechoes = 0
         self.nbytes = 0
-        self.started = time.monotonic()
-        self._reported = (self.started, 0, 0)
 
         self.alarm: float | None = None
         """When `attend` must be called next; None spares the loop the call."""
         self._resume_at: float | None = None
         self._end_at: float | None = None
-        self._report_at = None if options.stats is None else self.started + options.stats
+        self._report_at = None if options.stats is None else time.monotonic() + options.stats
         self._set_alarm()
 
     # What a subclass does.
@@ -212,8 +231,7 @@ class Service(Generic[C]):
 
     def full(self) -> bool:
         """Whether another connection would be one too many."""
-        limit = self.options.max_connections
-        return limit is not None and len(self.connections) >= limit
+        return self.most_connections is not None and len(self.connections) >= self.most_connections
 
     def opened(self, key: int, connection: C) -> None:
         """A connection was accepted."""
@@ -246,7 +264,9 @@ class Service(Generic[C]):
     # Stopping.
 
     def signalled(self, signums: bytes) -> None:
-        """Signals came: the first begins the grace period, the next ends it."""
+        """Signals came: the first begins the grace period, the next ends it. None come any more: nobody is there."""
+        if not signums:
+            self.state = ENDED
         for signum in signums:
             if signum not in Signals.CAUGHT:
                 continue
@@ -294,7 +314,7 @@ class Service(Generic[C]):
         if self._report_at is not None and now >= self._report_at:
             assert self.options.stats is not None
             self._report_at = now + self.options.stats
-            self.say(self._report(now))
+            self.tell(self.counts())
         self._set_alarm()
         if self.state == ENDED:
             return 0.0
@@ -306,22 +326,6 @@ class Service(Generic[C]):
 
     # Statistics.
 
-    def _report(self, now: float) -> str:
-        then, nechoes, nbytes = self._reported
-        self._reported = now, self.nechoes, self.nbytes
-        seconds = now - then
-        return (
-            f"{len(self.connections):,} connections, {(self.nechoes - nechoes) / seconds:,.0f} echoes/s, "
-            f"{(self.nbytes - nbytes) / seconds:,.0f} bytes/s" + self.more_statistics(seconds)
-        )
-
-    def more_statistics(self, seconds: float) -> str:
-        """What a subclass adds to the live statistics of the last `seconds`."""
-        return ""
-
-    def totals(self) -> str:
+    def counts(self) -> Counts:
         """What was done from the start to now."""
-        return (
-            f"Stopped by {self.stopped_by} after {time.monotonic() - self.started:,.1f} s: "
-            f"{self.nconnections:,} connections, {self.nechoes:,} echoes, {self.nbytes:,} bytes"
-        )
+        return Counts(len(self.connections), self.nconnections, self.nechoes, self.nbytes)

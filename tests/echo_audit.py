@@ -1,55 +1,83 @@
 """Imported by an echo server before it starts: keeps books on the buffers of its pool, and closes them at exit.
 
-Every buffer is in one place at a time: with the kernel, or with the server.
+Every buffer is in one place at a time: with the kernel, or with the server; and those that a send without a copy may
+still read are with the server.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterable
 from typing import Any
 
-from echo.modes.multishot import Multishot
+from echo.modes.pooled import Lent, Pooled, PooledConnection
+from echo.modes.zero_copy import ZeroCopy
 from echo.server import RingServer
-from rawuring import BufferRing, Ring, abi
+from rawuring import Ring, abi
+from rawuring.sq import SubmissionQueue
 
-with_server: set[int] = set()
-modes: list[Multishot] = []
+modes: list[Pooled] = []
+with_kernel: list[int] = []  # in the order in which a ring hands them out
+leaving: list[Lent] = []  # what is being sent
+read: dict[int, list[Lent]] = {}  # by user_data: what a send without a copy may still read
 
-init, completions, give_back = Multishot.__init__, Ring.completions, BufferRing.give_back
+init, completions, give_back, send = Pooled.__init__, Ring.completions, Pooled.give_back, ZeroCopy.send_from_pool
+send_zc, sendmsg_zc = SubmissionQueue.prep_send_zc, SubmissionQueue.prep_sendmsg_zc
 
 
-def audited_init(self: Multishot, server: RingServer) -> None:
+def audited_init(self: Pooled, server: RingServer) -> None:
     init(self, server)
-    with_server.clear()  # the trial of the mode had a pool of its own
     modes.append(self)
+    with_kernel[:] = range(self._pool.count)
 
 
 def audited_completions(self: Ring) -> list[Any]:
     found = completions(self)
-    for _, _, cqe_flags in found:
-        if cqe_flags & abi.CqeFlag.BUFFER:
+    for user_data, res, cqe_flags in found if modes else []:
+        if user_data in read:
+            if not cqe_flags & abi.CqeFlag.MORE:
+                del read[user_data]
+        elif cqe_flags & abi.CqeFlag.BUFFER:
             bid = cqe_flags >> abi.CQE_BUFFER_SHIFT
-            assert bid not in with_server, f"buffer {bid} came twice"
-            with_server.add(bid)
+            assert bid in with_kernel, f"buffer {bid} came twice"
+            at = with_kernel.index(bid)
+            del with_kernel[at : at + max(1, -(-res // modes[0]._pool.nbytes))]
     return found
 
 
-def audited_give_back(self: BufferRing, bids: Iterable[int]) -> None:
-    bids = list(bids)
-    if modes:
-        for bid in bids:
-            with_server.remove(bid)
+def audited_give_back(self: Pooled, bids: list[int]) -> None:
+    still_read = {bid for lent in read.values() for bid, _ in lent}
+    assert not still_read & set(bids)
+    assert not set(with_kernel) & set(bids)
+    with_kernel.extend(bids)
     give_back(self, bids)
+
+
+def audited_send(self: ZeroCopy, connection: PooledConnection, lent: list[Lent]) -> None:
+    leaving[:] = lent
+    send(self, connection, lent)
+
+
+def audited_send_zc(self: SubmissionQueue, *arguments: Any, user_data: int) -> None:
+    read[user_data] = list(leaving)
+    send_zc(self, *arguments, user_data=user_data)
+
+
+def audited_sendmsg_zc(self: SubmissionQueue, *arguments: Any, user_data: int) -> None:
+    read[user_data] = list(leaving)
+    sendmsg_zc(self, *arguments, user_data=user_data)
 
 
 def close_the_books() -> None:
     (mode,) = modes
     assert not mode.connections
-    assert with_server == set(mode._lent), "buffers were lost"
+    assert not read
+    assert sorted(with_kernel + mode._lent) == list(range(mode._pool.count)), "buffers were lost, or came twice"
 
 
-Multishot.__init__ = audited_init  # type: ignore[method-assign]
+Pooled.__init__ = audited_init  # type: ignore[method-assign]
 Ring.completions = audited_completions  # type: ignore[method-assign,assignment]
-BufferRing.give_back = audited_give_back  # type: ignore[method-assign]
+Pooled.give_back = audited_give_back  # type: ignore[method-assign]
+ZeroCopy.send_from_pool = audited_send  # type: ignore[method-assign]
+SubmissionQueue.prep_send_zc = audited_send_zc  # type: ignore[method-assign,assignment]
+SubmissionQueue.prep_sendmsg_zc = audited_sendmsg_zc  # type: ignore[method-assign,assignment]
 atexit.register(close_the_books)

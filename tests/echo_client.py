@@ -26,6 +26,9 @@ from emulation import HANG_S, fewer
 ROOT = Path(__file__).resolve().parent.parent
 NOISE = random.Random(1).randbytes(1 << 20)
 
+SLOW_NBYTES = 65536
+"""The receive buffer of a slow reader. With a smaller one the kernel drops small segments, and waits long to resend."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

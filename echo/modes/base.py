@@ -1,6 +1,6 @@
 """What all modes share: the kinds of completions, a connection on a ring, and what the server asks of a mode.
 
-May import `connection.py` and the names of rawuring. Never queues a request.
+May import `connection.py` and the names of rawuring. Receives and sends nothing.
 
 `user_data` of a request is the key of its connection plus a kind. No key is used twice, so a completion that comes
 when its connection is gone finds nobody, whoever has the file descriptor by then.
@@ -9,10 +9,11 @@ when its connection is gone finds nobody, whoever has the file descriptor by the
 from __future__ import annotations
 
 import socket
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from echo.connection import Connection
-from rawuring import Ring
+from rawuring import abi
 
 if TYPE_CHECKING:
     from echo.server import RingServer
@@ -21,8 +22,15 @@ Cqe = tuple[int, int, int]  # user_data, res, cqe_flags
 
 KEY_STEP = 8
 KIND = KEY_STEP - 1
-RECV, SEND, POLL, ACCEPT, SIGNAL, UNHEEDED = range(6)
+RECV, SEND, POLL, ACCEPT, SIGNAL, UNHEEDED, ZERO_COPY = range(7)
 assert RECV == 0, "the hot paths use the user_data of a receive as the key"
+
+F_MORE = int(abi.CqeFlag.MORE)
+SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
+NOSIGNAL = int(socket.MSG_NOSIGNAL)
+
+IOVEC = Struct("=QQ")
+MSGHDR = Struct("=16xQQ24x")  # of struct msghdr, msg_iov and msg_iovlen
 
 
 class RingConnection(Connection):
@@ -36,17 +44,6 @@ class RingConnection(Connection):
         self.fd = fd
 
 
-def shut_down(fd: int, how: int = socket.SHUT_RDWR) -> None:
-    """shutdown(2): requests on the socket complete; nothing happens to one that has been reset."""
-    sock = socket.socket(fileno=fd)
-    try:
-        sock.shutdown(how)
-    except OSError:
-        pass
-    finally:
-        sock.detach()
-
-
 C = TypeVar("C", bound=RingConnection)
 
 
@@ -56,10 +53,11 @@ class Mode(Generic[C]):
     name: str
     what: str
     """In a few words, for --list-modes."""
-    needs: str
-    """The kernel release that brought it."""
     connection_class: type[C]
     multishot_accept = False
+
+    most_connections: int | None = None
+    """How many it can have at once, if it knows."""
 
     hurry = False
     """Whether there is something to do that no completion will announce: the next wait must be none."""
@@ -68,11 +66,7 @@ class Mode(Generic[C]):
         self.server = server
         self.ring = server.ring
         self.connections: dict[int, Any] = server.connections
-
-    @classmethod
-    def missing(cls, ring: Ring) -> str | None:
-        """What this kernel lacks for the mode, None if nothing."""
-        raise NotImplementedError
+        self._skip_success = SKIP_SUCCESS if self.ring.features & abi.Feature.CQE_SKIP else 0
 
     def begin(self, connection: C) -> None:
         """A connection was accepted: arm its first receive."""
@@ -82,10 +76,20 @@ class Mode(Generic[C]):
         """Handle all of `server.turns()`; what is not of a connection goes to `server.complete`."""
         raise NotImplementedError
 
-    def release(self, connection: C) -> None:
-        """Take back the buffers of a connection that is about to be closed."""
-        raise NotImplementedError
+    def close(self, connection: C) -> None:
+        """Close a connection that has nothing in flight, and take back its buffers."""
+        self.ring.sq.prep_close(connection.fd, user_data=UNHEEDED, sqe_flags=self._skip_success)
 
     def abandon(self, connection: C) -> None:
         """Give the connection up: it closes as soon as its requests have completed."""
         raise NotImplementedError
+
+    def shut_down(self, connection: C, how: int = socket.SHUT_RDWR) -> None:
+        """shutdown(2): requests on the socket complete; nothing happens to one that has been reset."""
+        sock = socket.socket(fileno=connection.fd)
+        try:
+            sock.shutdown(how)
+        except OSError:
+            pass
+        finally:
+            sock.detach()

@@ -1,381 +1,70 @@
-"""The mode in which one receive per connection stays armed and takes its buffers from a pool that all share.
+"""The modes in which one receive per connection stays armed, into a provided-buffer ring.
 
-May import `base.py`, `connection.py`, the errors of `service.py` and the names of rawuring.
-
-What was received is sent straight from its pool buffer, by a send that never waits (MSG_DONTWAIT). What the socket
-does not take is copied to the connection's own queue, sent from there by ordinary sends, and the buffer goes back:
-no peer holds buffers by not reading.
-
-Silent sends. On a ring whose completions are posted only while we wait (DEFER_TASKRUN), a send that succeeds needs no
-CQE (CQE_SKIP_SUCCESS): with MSG_WAITALL it is silent exactly when the socket took all of it, and otherwise has its CQE
-at once, before that of any receive that completes later. So after the turn that follows it is known to have succeeded,
-and its buffer goes back with the others of its turn. A receive that is armed behind a send must therefore not
-complete while SQEs are submitted: it polls first.
+May import `pooled.py`, `base.py` and the names of rawuring.
 """
 
 from __future__ import annotations
 
-import errno
-import socket
-from collections import deque
-from ctypes import addressof, c_char
-from struct import Struct
 from typing import TYPE_CHECKING
 
-from echo.connection import LOST
-from echo.modes.base import KIND, RECV, SEND, UNHEEDED, Cqe, Mode, RingConnection, shut_down
-from echo.service import EchoError
-from rawuring import BufferRing, RawuringError, Ring, UnsupportedError, abi
+from echo.modes.base import RECV, UNHEEDED
+from echo.modes.pooled import BUFFER_SHIFT, Lent, Pool, Pooled, PooledConnection
+from rawuring import abi
 
 if TYPE_CHECKING:
     from echo.server import RingServer
 
-BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
-F_BUFFER = int(abi.CqeFlag.BUFFER)
-F_MORE = int(abi.CqeFlag.MORE)
-SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 POLL_FIRST = int(abi.RecvSend.POLL_FIRST)
-
-NOSIGNAL = int(socket.MSG_NOSIGNAL)
-AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-ALL_AT_ONCE = AT_ONCE | int(socket.MSG_WAITALL)
-NO_BUFFER = -errno.ENOBUFS
-TRY_AGAIN = (-errno.EAGAIN, -errno.EINTR)
-PAUSED = -errno.ECANCELED
-
-MSGHDR = Struct("=16xQQ24x")  # of struct msghdr, msg_iov and msg_iovlen
-IOVEC = Struct("=QQ")
-
-NEVER = 1 << 62
-"""The turn from which a connection is free to send, while that is decided by a completion."""
+BUNDLE = int(abi.RecvSend.BUNDLE)
 
 
-Lent = tuple[int, int]  # bid, nbytes
-
-
-class Gathered:
-    """Pool buffers that are sent together, and the structures that name them to the kernel."""
-
-    __slots__ = ("_pin", "addr", "lent")
-
-    def __init__(self, pool: BufferRing, lent: list[Lent]) -> None:
-        self.lent = lent
-        memory = bytearray(MSGHDR.size + len(lent) * IOVEC.size)
-        self._pin = c_char.from_buffer(memory)
-        self.addr = addressof(self._pin)
-        MSGHDR.pack_into(memory, 0, self.addr + MSGHDR.size, len(lent))
-        for i, (bid, nbytes) in enumerate(lent):
-            IOVEC.pack_into(memory, MSGHDR.size + i * IOVEC.size, pool.addr_of(bid), nbytes)
-
-
-class PooledConnection(RingConnection):
-    """A connection and the pool buffers that it has."""
-
-    __slots__ = ("behind", "bid", "free_from", "gathered", "nlent", "receiving", "sending", "starved", "waits")
-
-    def __init__(self, key: int, fd: int) -> None:
-        super().__init__(key, fd)
-        self.receiving = False  # the receive is armed
-        self.starved = False  # it found no buffer, and is in the queue for one
-        self.sending = False  # a send is in flight that will have a CQE
-        self.free_from = 0  # the turn from which on a send can be queued
-        self.waits = False  # for the end of the next turn
-        self.bid = self.nlent = 0  # the buffer of the last send from the pool, and how much it was to send
-        self.gathered: Gathered | None = None  # its buffers, if they were several
-        self.behind: list[Lent] = NONE_BEHIND  # what was received since then
-
-
-NONE_BEHIND: list[Lent] = []
-"""Shared by all connections without any; never appended to."""
-
-
-class Multishot(Mode[PooledConnection]):
+class Multishot(Pooled):
     """Multishot accept, multishot receive into a provided-buffer ring, sends from its buffers."""
 
     name = "multishot"
     what = "multishot accept and receive, into a shared ring of buffers"
-    needs = "6.0"
-    connection_class = PooledConnection
     multishot_accept = True
+    ioprio = POLL_FIRST
+
+    def make_pool(self, count: int, nbytes: int) -> Pool:
+        return self.ring.buffer_ring(count, nbytes)
+
+    def arm(self, connection: PooledConnection) -> None:
+        self.ring.sq.prep_recv_multishot(
+            connection.fd, 0, 0, 0, buf_group=self._pool.bgid, user_data=connection.key + RECV, ioprio=self.ioprio
+        )
+
+    def disarm(self, connection: PooledConnection) -> None:
+        self.ring.sq.prep_cancel(connection.key + RECV, 0, user_data=UNHEEDED)
+
+
+class Bundle(Multishot):
+    """A completion brings as many buffers as there is data for; they are sent together.
+
+    They lie in the ring one after the other, in the order in which they were given back, and all but the last are full.
+
+    What a bundle brought is sent by one SENDMSG, not by a bundle: that would take whatever is first in a group, which
+    is right only where each connection has a group of its own.
+    """
+
+    name = "bundle"
+    what = "multishot, where a completion may fill several buffers"
+    ioprio = POLL_FIRST | BUNDLE
 
     def __init__(self, server: RingServer) -> None:
         super().__init__(server)
-        ring, options = self.ring, server.options
-        count = 1 << (options.buffers - 1).bit_length()
-        try:
-            self._pool = ring.buffer_ring(count, options.buffer_nbytes)
-        except (OSError, RawuringError) as error:
-            raise EchoError(
-                f"cannot have {count} buffers of {options.buffer_nbytes} bytes ({error}): "
-                "choose fewer with --buffers, or smaller ones with --buffer-size"
-            ) from None
-        self._silent = bool(ring.setup_flags & abi.Setup.DEFER_TASKRUN and ring.features & abi.Feature.CQE_SKIP)
-        self._turn = 0
-        self._lent: list[int] = []  # buffers that go back at the end of the next turn
-        self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
-        self._starved: deque[PooledConnection] = deque()  # first come, first fed
-        self._nempty = 0  # completions that brought a buffer with nothing in it
+        self._following = [*range(1, self._pool.count), 0]  # by bid: which was given back after it
+        self._last = self._pool.count - 1  # the one given back last
 
-    @classmethod
-    def missing(cls, ring: Ring) -> str | None:
-        """Try it: a multishot receive of one byte."""
-        try:
-            pool = ring.buffer_ring(1, 64)
-        except UnsupportedError:
-            return f"needs Linux {cls.needs}"
-        except (OSError, RawuringError) as error:
-            return f"cannot have a ring of buffers: {error}"
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            theirs.send(b"x")
-            theirs.shutdown(socket.SHUT_WR)
-            ring.sq.prep_recv_multishot(ours.fileno(), 0, 0, 0, buf_group=pool.bgid)
-            completions: list[Cqe] = []
-            while not completions or completions[-1][2] & F_MORE:
-                ring.submit_and_wait(1)
-                completions += ring.completions()
-        ring.close_buffer_ring(pool)
-        return None if completions[0][1] == 1 else f"needs Linux {cls.needs}"
+    def give_back(self, bids: list[int]) -> None:
+        for bid in bids:
+            self._following[self._last] = bid
+            self._last = bid
+        super().give_back(bids)
 
-    def begin(self, connection: PooledConnection) -> None:
-        self._receive(connection)
-
-    def release(self, connection: PooledConnection) -> None:
-        self._lent.extend(bid for bid, _ in connection.behind)
-
-    def run(self) -> None:
-        server, pool, connections, prep_send = self.server, self._pool, self.connections, self.ring.sq.prep_send
-        addrs = [pool.addr_of(bid) for bid in range(pool.count)]
-        silent = self._silent
-        msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
-        batch = pool.count // 4
-        turn = nechoes = nbytes = nreturned = 0
-        for completions in server.turns():
-            self._turn = turn = turn + 1
-            spent = self._take_spent() if len(self._lent) >= batch or self._starved else ()
-            later = self._take_later() if self._later else ()
-            lend = self._lent.append
-            for user_data, res, cqe_flags in completions:
-                if user_data & KIND or res <= 0:
-                    self._other(user_data, res, cqe_flags)
-                    continue
-                connection = connections[user_data]  # there it stays until its receive has ended
-                bid = cqe_flags >> BUFFER_SHIFT
-                if connection.free_from <= turn:
-                    prep_send(
-                        connection.fd, addrs[bid], res, msg_flags, user_data=user_data + SEND, sqe_flags=sqe_flags
-                    )
-                    connection.bid = bid
-                    connection.nlent = res
-                    if silent:
-                        connection.free_from = turn + 1
-                        lend(bid)
-                    else:
-                        connection.free_from = NEVER
-                        connection.sending = True
-                else:
-                    self._put_behind(connection, bid, res)
-                nechoes += 1
-                nbytes += res
-                if not cqe_flags & F_MORE:
-                    connection.receiving = False
-                    self._settle(connection)
-            server.nechoes = nechoes
-            server.nbytes = nbytes
-            if spent:
-                pool.give_back(spent)
-                nreturned += len(spent)
-            if later:
-                self._go_on_with(later)
-            nfree = 0
-            if self._starved:
-                nfree = pool.count + nreturned - nechoes - self._nempty
-                self._feed(nfree)
-            self.hurry = bool(self._later or (self._starved and (self._lent or nfree > 0)))
-
-    def abandon(self, connection: PooledConnection) -> None:
-        self._lose(connection)
-        self._settle(connection)
-
-    def _take_spent(self) -> list[int]:
-        """The buffers of all silent sends up to the last turn, to be given back when this one is over."""
-        spent, self._lent = self._lent, []
-        return spent
-
-    def _take_later(self) -> list[PooledConnection]:
-        later, self._later = self._later, []
-        return later
-
-    # Receiving.
-
-    def _receive(self, connection: PooledConnection, ioprio: int = POLL_FIRST) -> None:
-        connection.receiving = True
-        self.ring.sq.prep_recv_multishot(
-            connection.fd, 0, 0, 0, buf_group=self._pool.bgid, user_data=connection.key + RECV, ioprio=ioprio
-        )
-
-    def _put_behind(self, connection: PooledConnection, bid: int, nbytes: int) -> None:
-        """Something was received while the last send is not known to have succeeded."""
-        if connection.state == LOST:
-            self._lent.append(bid)
-        elif connection.nqueued:
-            self._keep(connection, [(bid, nbytes)])
-            self._lent.append(bid)
-        elif connection.behind:
-            connection.behind.append((bid, nbytes))
-        else:
-            connection.behind = [(bid, nbytes)]
-            if not connection.sending:
-                self._wait_a_turn(connection)
-
-    def _keep(self, connection: PooledConnection, lent: list[Lent], start: int = 0) -> None:
-        """Copy what is in these buffers from `start` on to the queue, and stop receiving if that is too long now."""
-        was_reading = connection.reading
-        for bid, nbytes in lent:
-            if start < nbytes:
-                connection.keep(self._pool.view(bid, nbytes)[start:])
-            start = max(start - nbytes, 0)
-        if was_reading and not connection.reading and connection.receiving:
-            self.ring.sq.prep_cancel(connection.key + RECV, 0, user_data=UNHEEDED)
-
-    def _not_received(self, connection: PooledConnection, res: int, cqe_flags: int) -> None:
-        """A receive brought no bytes: the end of the input, no buffer, a cancel of ours, an error."""
-        if cqe_flags & F_BUFFER:
-            self._nempty += 1
-            self._lent.append(cqe_flags >> BUFFER_SHIFT)
-        connection.receiving = bool(cqe_flags & F_MORE)
-        if res == NO_BUFFER:
-            if connection.reading:
-                connection.starved = True
-                self._starved.append(connection)
-                return
-        elif res == 0:
-            connection.end_of_input()
-        elif res != PAUSED and res not in TRY_AGAIN:
-            self._lose(connection)
-        self._settle(connection)
-
-    def _feed(self, nfree: int) -> None:
-        """There are buffers in the pool: let as many of the starved receive again.
-
-        Not all of them need one. Linux 6.1 looks for a buffer before it looks for data, so who has received all there
-        is starves as well, and takes none when it is fed: the next turn feeds others.
-        """
-        while nfree > 0 and self._starved:
-            connection = self._starved.popleft()
-            connection.starved = False
-            if connection.reading and not connection.receiving:
-                self.server.make_room()
-                self._receive(connection)
-                nfree -= 1
-
-    # Sending.
-
-    def _send_from_pool(self, connection: PooledConnection, lent: list[Lent]) -> None:
-        """As `turn` does with a buffer that it can send at once, and more than one together."""
-        silent = self._silent
-        msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
-        user_data = connection.key + SEND
-        if len(lent) == 1:
-            ((bid, nbytes),) = lent
-            addr = self._pool.addr_of(bid)
-            self.ring.sq.prep_send(connection.fd, addr, nbytes, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
-            connection.bid = bid
-            connection.nlent = nbytes
-        else:
-            gathered = connection.gathered = Gathered(self._pool, lent)
-            self.ring.sq.prep_sendmsg(connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
-            connection.nlent = sum(nbytes for _, nbytes in lent)
-        if silent:
-            self._lent.extend(bid for bid, _ in lent)
-            self._wait_a_turn(connection)
-        else:
-            connection.free_from = NEVER
-            connection.sending = True
-
-    def _send_from_queue(self, connection: PooledConnection) -> None:
-        """An ordinary send, which waits until the socket takes something."""
-        head = connection.head()
-        self.ring.sq.prep_send(
-            connection.fd, addressof(c_char.from_buffer(head)), len(head), NOSIGNAL, user_data=connection.key + SEND
-        )
-        connection.free_from = NEVER
-        connection.sending = True
-
-    def _sent(self, connection: PooledConnection, res: int) -> None:
-        """A send has a CQE: one from the queue; or one from the pool that was short, or could not be silent."""
-        connection.sending = False
-        from_queue = bool(connection.nqueued)
-        lent = connection.gathered.lent if connection.gathered else [(connection.bid, connection.nlent)]
-        if not from_queue and not self._silent:
-            self._lent.extend(bid for bid, _ in lent)
-        if res < 0 and res not in TRY_AGAIN:
-            self._lose(connection)
-        elif connection.state != LOST:
-            if from_queue:
-                connection.sent(max(res, 0))
-            elif res < connection.nlent:
-                self._keep(connection, lent, max(res, 0))
-                self._keep(connection, connection.behind)
-                self._lent.extend(bid for bid, _ in connection.behind)
-                connection.behind = NONE_BEHIND
-            if connection.nqueued:
-                self._send_from_queue(connection)
-        self._go_on(connection)
-
-    def _wait_a_turn(self, connection: PooledConnection) -> None:
-        """Go on when the silent send in flight is known to have succeeded, or has failed."""
-        connection.free_from = NEVER
-        if not connection.waits:
-            connection.waits = True
-            self._later.append(connection)
-
-    def _go_on_with(self, connections: list[PooledConnection]) -> None:
-        for connection in connections:
-            connection.waits = False
-            if connection.state != LOST:
-                self.server.make_room()
-                self._go_on(connection)
-
-    def _go_on(self, connection: PooledConnection) -> None:
-        """The last send has ended: send what has come behind it, or do whatever else there is to do."""
-        connection.gathered = None
-        if not connection.sending and connection.state != LOST:
-            if connection.behind:
-                lent = connection.behind[: abi.MAX_IOVECS]
-                connection.behind = connection.behind[abi.MAX_IOVECS :] or NONE_BEHIND
-                self._send_from_pool(connection, lent)
-            else:
-                connection.free_from = self._turn
-        self._settle(connection)
-
-    # Ending.
-
-    def _settle(self, connection: PooledConnection) -> None:
-        """Arm the receive if it should be, or close the connection if nothing is in flight any more."""
-        if not connection.finished():
-            if connection.reading and not connection.receiving and not connection.starved:
-                self._receive(connection)
-        elif connection.sending or connection.receiving:
-            pass  # their completions bring us here again
-        elif connection.state != LOST and connection.free_from > self._turn:
-            self._wait_a_turn(connection)
-        else:
-            self.server.retire(connection)
-
-    def _lose(self, connection: PooledConnection) -> None:
-        """The connection has failed: make what is in flight complete."""
-        connection.lost()
-        connection.free_from = NEVER
-        if connection.sending or connection.receiving:
-            shut_down(connection.fd)
-
-    def _other(self, user_data: int, res: int, cqe_flags: int) -> None:
-        kind = user_data & KIND
-        connection = self.connections.get(user_data - kind)
-        if connection is None:
-            self.server.complete(user_data, res, cqe_flags)
-        elif kind == RECV:
-            self._not_received(connection, res, cqe_flags)
-        else:
-            self._sent(connection, res)
+    def received_much(self, res: int, cqe_flags: int) -> list[Lent]:
+        lent, bid, size = [], cqe_flags >> BUFFER_SHIFT, self._pool.nbytes
+        for start in range(0, res, size):
+            lent.append((bid, min(res - start, size)))
+            bid = self._following[bid]
+        return lent

@@ -1,0 +1,143 @@
+"""Whether a ring has what a mode needs: by what the kernel says of itself and by trials, never by its version.
+
+May import `base.py` and the names of rawuring. A trial is made on a ring with nothing in flight, and leaves it so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import addressof, c_char
+
+from echo.modes.base import F_MORE, Cqe
+from rawuring import RawuringError, Ring, UnsupportedError, abi
+
+CLOEXEC = int(socket.SOCK_CLOEXEC)
+
+
+def missing(ring: Ring, names: Iterable[str]) -> str | None:
+    """Why this ring cannot do with what it has, in words; None if it has everything that is named."""
+    lacking = []
+    for name in names:
+        try:
+            if not has(ring, name):
+                lacking.append(name)
+        except (OSError, RawuringError) as error:
+            return f"cannot try {name}: {error}"
+    return f"needs Linux {newest(lacking)}" if lacking else None
+
+
+def has(ring: Ring, name: str) -> bool:
+    """Whether this ring has one thing: an operation, a feature, a set-up flag or a behaviour."""
+    if name in BEHAVIOURS:
+        return BEHAVIOURS[name][1](ring)
+    if name in abi.Op.__members__:
+        return ring.supports(abi.Op[name])
+    if name in abi.Feature.__members__:
+        return bool(ring.features & abi.Feature[name])
+    return bool(ring.setup_flags & abi.Setup[name])
+
+
+def newest(names: Iterable[str]) -> str:
+    """The first release that has all that is named."""
+    return max((_since(name) for name in names), key=lambda release: [int(part) for part in release.split(".")])
+
+
+def _since(name: str) -> str:
+    if name in BEHAVIOURS:
+        return BEHAVIOURS[name][0]
+    for kind in abi.Op, abi.Feature, abi.Setup:
+        if name in kind.__members__:
+            return str(kind[name].since)
+    raise KeyError(name)
+
+
+# ------------------------------------------------------------------------------------------------------- the trials
+
+
+def _take(ring: Ring, nr: int = 1) -> list[Cqe]:
+    """Submit, and wait for so many completions."""
+    completions: list[Cqe] = []
+    while len(completions) < nr:
+        ring.submit_and_wait(nr - len(completions))
+        completions += ring.completions()
+    return completions
+
+
+@contextlib.contextmanager
+def _somebody_waiting() -> Iterator[int]:
+    """A listener with one connection to accept."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as peer:
+        listener.bind("")
+        listener.listen(1)
+        peer.connect(listener.getsockname())
+        yield listener.fileno()
+
+
+@contextlib.contextmanager
+def _a_byte_and_the_end() -> Iterator[int]:
+    """A socket that has received one byte and the end of the input."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        theirs.shutdown(socket.SHUT_WR)
+        yield ours.fileno()
+
+
+def _accept_multishot(ring: Ring) -> bool:
+    with _somebody_waiting() as listener_fd:
+        ring.sq.prep_multishot_accept(listener_fd, 0, 0, CLOEXEC)
+        ((_, res, cqe_flags),) = _take(ring)
+        if res >= 0:
+            os.close(res)
+        if not cqe_flags & F_MORE:
+            return False
+        ring.sq.prep_cancel(0, 0, user_data=1)
+        _take(ring, 2)
+        return True
+
+
+def _provided_buffer_ring(ring: Ring) -> bool:
+    try:
+        ring.close_buffer_ring(ring.buffer_ring(1, 64))
+    except UnsupportedError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def _recv_multishot(ring: Ring) -> bool:
+    if not _provided_buffer_ring(ring):
+        return False
+    pool = ring.buffer_ring(1, 64)
+    with _a_byte_and_the_end() as fd:
+        ring.sq.prep_recv_multishot(fd, 0, 0, 0, buf_group=pool.bgid)
+        completions = _take(ring)
+        while completions[-1][2] & F_MORE:
+            completions += _take(ring)
+    ring.close_buffer_ring(pool)
+    return completions[0][1] == 1
+
+
+def _recv_poll_first(ring: Ring) -> bool:
+    byte = bytearray(1)
+    with _a_byte_and_the_end() as fd:
+        addr = addressof(c_char.from_buffer(byte))
+        ring.sq.prep_recv(fd, addr, 1, 0, ioprio=int(abi.RecvSend.POLL_FIRST))
+        ((_, res, _),) = _take(ring)
+    return res == 1
+
+
+BEHAVIOURS: dict[str, tuple[str, Callable[[Ring], bool]]] = {
+    "accept_multishot": (abi.Accept.MULTISHOT.since, _accept_multishot),
+    "provided_buffer_ring": (abi.Register.PBUF_RING.since, _provided_buffer_ring),
+    "recv_multishot": (abi.RecvSend.RECV_MULTISHOT.since, _recv_multishot),
+    "recv_poll_first": (abi.RecvSend.POLL_FIRST.since, _recv_poll_first),
+}
+"""By name: the release that brought it, and its trial."""
