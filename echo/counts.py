@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from operator import add, sub
-from typing import NamedTuple
 
 
-class Counts(NamedTuple):
+@dataclass(frozen=True)
+class Counts:
     """All since the start but the first."""
 
     connected: int = 0
@@ -23,9 +24,13 @@ class Counts(NamedTuple):
     """io_uring_enter calls; none without a ring."""
     completions: int = 0
 
-    def plus(self, other: Counts) -> Counts:
-        """What two servers did."""
-        return Counts(*map(add, self, other))
+    def __add__(self, other: Counts) -> Counts:
+        """Of two servers together."""
+        return Counts(*map(add, astuple(self), astuple(other)))
+
+    def __sub__(self, before: Counts) -> Counts:
+        """From then to now."""
+        return Counts(*map(sub, astuple(self), astuple(before)))
 
     def text(self) -> str:
         """Everything that was done."""
@@ -44,7 +49,7 @@ class Rates:
     def tell(self, counts: Counts) -> None:
         """Say one line."""
         now = time.monotonic()
-        seconds, did = now - self._then, Counts(*map(sub, counts, self._before))
+        seconds, did = now - self._then, counts - self._before
         self._then, self._before = now, counts
         line = (
             f"{counts.connected:,} connections, {did.echoes / seconds:,.0f} echoes/s, "

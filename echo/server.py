@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from ctypes import addressof, c_char
+from dataclasses import replace
 
 from echo.counts import Counts
 from echo.modes import check_name, choose, table
@@ -213,4 +214,4 @@ class RingServer(Service[RingConnection]):
         self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)
 
     def counts(self) -> Counts:
-        return super().counts()._replace(enters=self._nenters, completions=self._ncompletions)
+        return replace(super().counts(), enters=self._nenters, completions=self._ncompletions)

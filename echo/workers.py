@@ -23,7 +23,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, Protocol
 
 from echo.counts import Counts
@@ -137,7 +137,7 @@ class Workers:
         """The sum over all workers, the dead included as far as they had told."""
         total = self._lost
         for worker in self._workers.values():
-            total = total.plus(worker.counts)
+            total += worker.counts
         return total
 
     # The parent's loop.
@@ -204,7 +204,7 @@ class Workers:
         self._poll.unregister(fd)
         del self._workers[fd]
         worker.channel.close()
-        self._lost = self._lost.plus(worker.counts._replace(connected=0))
+        self._lost = self._lost + replace(worker.counts, connected=0)
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with status {code}" + (f" ({worker.failure})" if worker.failure else "")
@@ -235,13 +235,13 @@ class Workers:
         self._holder.close()
         with listen(self._host, self._port, self._backlog, shared=True) as listener:
             server = self._make_server(
-                listener, channel, self._options[place], self._say, lambda counts: _send(channel, counts=counts)
+                listener, channel, self._options[place], self._say, lambda counts: _send(channel, counts=astuple(counts))
             )
             try:
                 _send(channel, about=server.about)
                 server.run()
                 channel.setblocking(True)
-                _send(channel, counts=server.counts())
+                _send(channel, counts=astuple(server.counts()))
             finally:
                 server.close()
 
