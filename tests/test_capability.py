@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from sandbox import CALLS, RET_ERRNO, in_child, install_filter
 from support import needs
 
-from rawuring import Ring, abi, capability, register
+from rawuring import RawuringError, Ring, RingSetupError, abi, atomics, capability, register
 from rawuring.capability import asking, behaviour, examining, judging
 from rawuring.capability.report import BACKPORT, LATER, MISSING, NOT_RUN, OK, UNKNOWN, Behaviour, Report, Row
 from rawuring.diagnosis import Diagnosis, is_known, why_unavailable
@@ -318,6 +319,35 @@ def test_no_child_can_be_made(monkeypatch: pytest.MonkeyPatch, error: Exception)
     assert [call.meaning for call in found.access.calls] == ["unknown"] * 3
     assert {row.present for table in TABLES for row in rows(found, table)} == {None}
     assert found.surprises == ()
+
+
+@pytest.mark.parametrize(
+    ("cause", "backend", "error"),
+    [
+        ("memory-order", "none", RawuringError("this machine orders memory weakly")),
+        ("unknown", "tso", OSError(errno.ENOMEM, "mmap: Cannot allocate memory")),
+        ("lsm", "tso", RingSetupError(errno.EACCES, "?")),
+    ],
+)
+def test_a_plain_ring_can_be_made_and_a_ring_of_this_library_cannot(
+    monkeypatch: pytest.MonkeyPatch, cause: str, backend: str, error: Exception
+) -> None:
+    def refuse(entries: int) -> Ring:
+        raise error
+
+    why = Diagnosis("lsm", "likely", "It is so.", "Change it.")
+    monkeypatch.setattr(examining, "Ring", refuse)
+    monkeypatch.setattr(atomics, "backend", backend)
+    monkeypatch.setattr(examining, "explain_setup_failure", lambda *arguments: why)
+    found = capability.examine()
+    assert found.verdict.exit_code in (3, 4, 5) and found.diagnosis[0].cause == cause
+    assert found.access.ring == (why.text if cause == "lsm" else str(error))
+
+
+def test_a_ring_of_this_library_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "Ring", lambda entries: os.kill(os.getpid(), signal.SIGKILL))
+    found = capability.examine()
+    assert (found.verdict.status, found.diagnosis[0].cause) == ("undecided", "unknown")
 
 
 def test_no_fd_is_free() -> None:

@@ -228,6 +228,7 @@ def test_no_memlock() -> None:
     memlock = before.report.access.memlock
     assert (memlock.soft_nbytes, memlock.is_charged, memlock.largest_ring_entries) == (0, True, 0)
     assert before.error is not None and "RLIMIT_MEMLOCK" in before.error
+    assert before.report.access.ring == before.error
     assert (after.verdict, after.error) == (("usable", 0), None)
 
 

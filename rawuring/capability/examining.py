@@ -10,11 +10,12 @@ import mmap
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+from .. import atomics
 from ..diagnosis import Diagnosis, Facts, diagnoses, explain_setup_failure, facts
 from ..diagnosis.report import CERTAIN, POSSIBLE
-from ..errors import RawuringError
+from ..errors import RawuringError, RingSetupError
 from ..ring import Ring
 from . import access, asking, behaviour, judging
 from .answering import in_child
@@ -67,27 +68,34 @@ def examine(run: bool = False) -> Report:
 def _why_no_ring(seen: Facts) -> tuple[str | None, tuple[Diagnosis, ...]]:
     """What a `Ring` of this library says, and why none can be made: None and nothing if it can."""
     found = diagnoses(seen)
-    answer = in_child(_try_ring)
+    # After ENOMEM it was tried for as long as a `Ring` tries.
+    answer: Any = [errno.ENOMEM, None] if seen.trial_errno == errno.ENOMEM else in_child(_try_ring)
     if answer == []:
         return None, found
-    if answer is None:
-        text = "A process that makes a ring is ended, or does not answer."
-        return text, found or (Diagnosis("unknown", POSSIBLE, text, "Run it under `strace -f` to see what ends it."),)
-    errno_value, text = answer
-    if found:
-        return text, found
+    text, why = _explain(*(answer or (None, None)))
+    return text, found or (why,)
+
+
+def _explain(errno_value: int | None, text: str | None) -> tuple[str, Diagnosis]:
+    """In this process, which what is told to do may name, and not in the child."""
     if errno_value is not None:
-        return text, (explain_setup_failure(errno_value, _TRIAL_ENTRIES, 0),)
-    return text, (Diagnosis("memory-order", CERTAIN, f"{text}.", "Install libatomic (Debian: libatomic1)."),)
+        why = explain_setup_failure(errno_value, _TRIAL_ENTRIES, 0)
+        return why.text, why
+    if text is None:
+        text = "A process that makes a ring is ended, or does not answer."
+        return text, Diagnosis("unknown", POSSIBLE, text, "Run it under `strace -f` to see what ends it.")
+    if atomics.backend == "none":
+        return text, Diagnosis("memory-order", CERTAIN, f"{text}.", "Install libatomic (Debian: libatomic1).")
+    return text, Diagnosis("unknown", POSSIBLE, f"io_uring_setup succeeds, and then: {text}.", "Look at `ulimit -a`.")
 
 
 def _try_ring() -> list[object]:
-    """Errno and text of the failure of a `Ring`; empty if it can be made."""
+    """The errno of a set-up that failed, or the text of what failed else; empty if a `Ring` can be made."""
     try:
         Ring(_TRIAL_ENTRIES).close()
-    except OSError as error:
-        return [error.errno, str(error)]
-    except RawuringError as error:
+    except RingSetupError as error:
+        return [error.errno, None]
+    except (OSError, RawuringError) as error:
         return [None, str(error)]
     return []
 
