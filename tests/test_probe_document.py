@@ -269,6 +269,14 @@ def test_every_difference_is_told() -> None:
     assert lines[lines.index("  not there; not found out here") + 1] == "    SQ_REWIND"
 
 
+def test_a_verdict_is_compared_by_its_status() -> None:
+    there, here = report(), report()
+    there["verdict"]["summary"] = "Other words."
+    assert compared(there, here)[1:] == ["There is no difference."]
+    there["verdict"].update(status="blocked", exit_code=3)
+    assert "  status     blocked -> usable" in compared(there, here)
+
+
 def test_behaviour_is_compared_only_where_both_were_run() -> None:
     run, not_run = report(), report()
     for row in not_run["behaviour"]:

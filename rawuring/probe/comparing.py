@@ -36,6 +36,8 @@ def compare(saved: Document, present: Document, page: Page, path: str) -> None:
     for key, title in PARTS:
         there, here = dict(leaves(saved[key])), dict(leaves(present[key]))
         names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        if names == ["summary"]:
+            continue  # the verdict is the same, in words that have the release in them
         if names:
             page.heading(title)
         for name in names:
