@@ -106,11 +106,10 @@ def test_live_statistics(kind: tuple[str, ...], workers: str) -> None:
     with EchoProcess(*kind, "--stats", "0.05", "--workers", workers) as server, connect(server.port) as sock:
         assert server.process.stdout is not None
         echo(sock, NOISE[:5000])
-        lines = [server.process.stdout.readline()]
-        while not lines[-1].startswith("1 connections, 0 echoes/s, 0 bytes/s"):
-            lines.append(server.process.stdout.readline())
-        assert any(re.match(r"1 connections, [1-9][\d,]* echoes/s, [1-9][\d,]* bytes/s", line) for line in lines)
-        ring = re.search(r", [\d,]+ enters/s, [\d.]+ completions each", lines[-1])
+        for pattern in r"1 connections, [1-9][\d,]* echoes/s, [1-9][\d,]* bytes/s", "1 connections, 0 echoes/s, 0 bytes/s":
+            while not re.match(pattern, line := server.process.stdout.readline()):
+                assert line
+        ring = re.search(r", [\d,]+ enters/s, [\d.]+ completions each", line)
         assert bool(ring) == ("epoll" not in kind)
         server.stop()
 
