@@ -29,7 +29,7 @@ TABLES: dict[str, Any] = {
 RELEASE = os.uname().release
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def ring_possible() -> None:
     found = why_unavailable()
     if found is not None:

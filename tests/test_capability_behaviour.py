@@ -27,7 +27,7 @@ RELEASE = os.uname().release
 CqeFlag = abi.CqeFlag
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def ring_possible() -> None:
     found = why_unavailable()
     if found is not None:

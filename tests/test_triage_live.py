@@ -39,7 +39,7 @@ GROUP = Path("/proc/sys/kernel/io_uring_group")
 SETUP, ENTER, REGISTER = CALLS
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def ring_possible() -> None:
     found = why_unavailable()
     if found is not None:
