@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sandbox import RET_ERRNO, become_ordinary, in_child, install_filter, limit_memlock
 
-from rawuring import Ring, abi, capability, register, syscalls
+from rawuring import Ring, RingSetupError, abi, capability, register, syscalls
 from rawuring.capability import answering, behaviour
 from rawuring.capability.behaviour import bench
 from rawuring.capability.report import BACKPORT, LATER, OK, Behaviour, Report
@@ -229,8 +229,11 @@ def test_a_trial_that_hangs_is_ended() -> None:
 @pytest.mark.parametrize(
     ("present", "error"),
     [
-        (False, OSError(errno.EINVAL, "no")),
-        (False, PermissionError(errno.EACCES, "no")),
+        (False, OSError(errno.EINVAL, "io_uring_register: Invalid argument")),
+        (False, PermissionError(errno.EACCES, "io_uring_register: Permission denied")),
+        (False, RingSetupError(errno.EINVAL, "a flag is unknown")),
+        (None, RingSetupError(errno.EMFILE, "no fd is left")),
+        (None, PermissionError(errno.EACCES, "Permission denied")),
         (None, OSError(errno.EMFILE, "no")),
         (None, OSError(errno.ENOMEM, "no")),
         (None, ConnectionRefusedError(errno.ECONNREFUSED, "no")),

@@ -47,9 +47,11 @@ def attempt(trial: Trial) -> tuple[bool | None, str]:
     except (Negative, UnsupportedError) as error:
         return False, str(error)
     except OSError as error:
-        named = error.errno is not None and not isinstance(error, RingSetupError)
-        text = f"{errno_name(error.errno or 0)}: {error.strerror}" if named else str(error)
-        return False if error.errno in _REFUSALS else None, text
+        # What the trial needs besides io_uring, such as a socket, says nothing about the kernel's io_uring.
+        of_io_uring = isinstance(error, RingSetupError) or str(error.strerror).startswith("io_uring_")
+        is_told = isinstance(error, RingSetupError) or error.errno is None
+        text = str(error) if is_told else f"{errno_name(error.errno or 0)}: {error.strerror}"
+        return False if of_io_uring and error.errno in _REFUSALS else None, text
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
 
