@@ -117,7 +117,7 @@ class Workers:
             self.close()
             raise
         about = next((worker.about for worker in self._workers.values()), "")
-        self.about = f"{about}, {len(self._options)} workers"
+        self.about = f"{len(self._options)} workers, each with {about}"
         self._tell_at = None if options.stats is None else time.monotonic() + options.stats
 
     def run(self) -> None:
@@ -153,8 +153,13 @@ class Workers:
                 self._hear(self._workers[fd])
         now = time.monotonic()
         for place in [place for place, at in self._vacant.items() if at <= now]:
-            del self._vacant[place]
-            self._start(place)
+            try:
+                self._start(place)
+            except OSError as error:
+                self._vacant[place] = now + SHORT_LIFE
+                self._say(f"A worker cannot be started ({error.strerror}): it is tried again.")
+            else:
+                del self._vacant[place]
         if self._tell_at is not None and self._tell_at <= now:
             stats = self._options[0].stats
             assert stats is not None
@@ -214,15 +219,18 @@ class Workers:
     def _start(self, place: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
-        # A signal must not reach a child that still has our handler: it would write to our descriptor.
-        signal.pthread_sigmask(signal.SIG_BLOCK, Signals.CAUGHT)
-        try:
-            pid = os.fork()
-            if not pid:
-                _work(parent, lambda: self._serve(place, theirs), theirs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.CAUGHT)
-        theirs.close()
+        with theirs:
+            # A signal must not reach a child that still has our handler: it would write to our descriptor.
+            signal.pthread_sigmask(signal.SIG_BLOCK, Signals.CAUGHT)
+            try:
+                pid = os.fork()
+                if not pid:
+                    _work(parent, lambda: self._serve(place, theirs), theirs)
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.CAUGHT)
         ours.setblocking(False)
         self._workers[ours.fileno()] = Worker(place, pid, ours)
         self._poll.register(ours, select.POLLIN)
@@ -234,13 +242,15 @@ class Workers:
         self._signals.reader.close()
         self._holder.close()
         with listen(self._host, self._port, self._backlog, shared=True) as listener:
-            server = self._make_server(
-                listener, channel, self._options[place], self._say, lambda counts: _send(channel, counts=astuple(counts))
-            )
+
+            def tell(counts: Counts) -> None:
+                with contextlib.suppress(BlockingIOError):  # the parent does not listen, and the next says as much
+                    _send(channel, socket.MSG_DONTWAIT, counts=astuple(counts))
+
+            server = self._make_server(listener, channel, self._options[place], self._say, tell)
             try:
                 _send(channel, about=server.about)
                 server.run()
-                channel.setblocking(True)
                 _send(channel, counts=astuple(server.counts()))
             finally:
                 server.close()
@@ -255,10 +265,9 @@ def shares(options: Options, number: int) -> Iterator[Options]:
     return (replace(options, max_connections=most // number + (place < most % number)) for place in range(number))
 
 
-def _send(channel: socket.socket, **message: Any) -> None:
-    """A message to the parent, dropped if it does not listen: the next one says as much."""
-    with contextlib.suppress(BlockingIOError):
-        channel.send(json.dumps(message).encode())
+def _send(channel: socket.socket, msg_flags: int = 0, **message: Any) -> None:
+    """A message to the parent."""
+    channel.send(json.dumps(message).encode(), msg_flags)
 
 
 def _work(parent: int, serve: Callable[[], None], channel: socket.socket) -> None:

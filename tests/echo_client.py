@@ -61,7 +61,7 @@ class EchoProcess:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        print(self.process.communicate()[1])  # shown if the test fails
+        print(self.process.communicate()[1], end="")  # shown if the test fails
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> str:
         """End it by a signal, require that it ended well, and return what it printed after the first line."""

@@ -126,7 +126,7 @@ class Pooled(Mode[PooledConnection]):
                 "choose fewer with --buffers, or smaller ones with --buffer-size"
             ) from None
         self.ordinary_nbytes = nbytes
-        """What brings more than this is for `received_much`."""
+        """A completion that brings more is for `received_much`."""
         self._silent = bool(self.ring.setup_flags & abi.Setup.DEFER_TASKRUN and self._skip_success)
         self._turn = 0
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
@@ -231,7 +231,7 @@ class Pooled(Mode[PooledConnection]):
         self.arm(connection)
 
     def _received(self, connection: PooledConnection, lent: list[Lent]) -> None:
-        """Something was received that `run` cannot send at once: the last send is not known to have succeeded, or much."""
+        """Something was received that `run` does not send: it is much, or the last send is not known to have succeeded."""
         if connection.state == LOST:
             self._lent.extend(bid for bid, _ in lent)
         elif connection.nqueued:
@@ -301,7 +301,7 @@ class Pooled(Mode[PooledConnection]):
     # Sending.
 
     def send_from_pool(self, connection: PooledConnection, lent: list[Lent]) -> None:
-        """As `turn` does with a buffer that it can send at once, and more than one together."""
+        """As `run` does with a buffer that it can send at once, and more than one together."""
         silent = self._silent
         msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
         user_data = connection.key + SEND

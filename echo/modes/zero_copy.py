@@ -31,7 +31,7 @@ CANNOT_PIN = (-errno.ENOMEM, -errno.ENOBUFS)
 """More memory would be pinned than the user or the socket may have: it has to be copied."""
 
 COPIED_NBYTES = 16 * 1024 - 1
-"""What a copy of costs less than pinning it and a second completion."""
+"""Up to here a message is copied, which costs less than to pin its pages and to take a second completion."""
 
 
 class ZeroCopy(Multishot):
