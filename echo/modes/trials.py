@@ -10,11 +10,12 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from ctypes import addressof, c_char
 
 from echo.modes.base import F_MORE, Cqe
 from rawuring import RawuringError, Ring, UnsupportedError, abi
 
+BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
+NO_GROUP = 0xFFFF
 CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
@@ -77,16 +78,6 @@ def _somebody_waiting() -> Iterator[int]:
         yield listener.fileno()
 
 
-@contextlib.contextmanager
-def _a_byte_and_the_end() -> Iterator[int]:
-    """A socket that has received one byte and the end of the input."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.send(b"x")
-        theirs.shutdown(socket.SHUT_WR)
-        yield ours.fileno()
-
-
 def _accept_multishot(ring: Ring) -> bool:
     with _somebody_waiting() as listener_fd:
         ring.sq.prep_multishot_accept(listener_fd, 0, 0, CLOEXEC)
@@ -116,22 +107,34 @@ def _recv_multishot(ring: Ring) -> bool:
     if not _provided_buffer_ring(ring):
         return False
     pool = ring.buffer_ring(1, 64)
-    with _a_byte_and_the_end() as fd:
-        ring.sq.prep_recv_multishot(fd, 0, 0, 0, buf_group=pool.bgid)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        theirs.shutdown(socket.SHUT_WR)
+        ring.sq.prep_recv_multishot(ours.fileno(), 0, 0, 0, buf_group=pool.bgid)
         completions = _take(ring)
         while completions[-1][2] & F_MORE:
             completions += _take(ring)
     ring.close_buffer_ring(pool)
-    return completions[0][1] == 1
+    _, res, cqe_flags = completions[0]
+    return res == 1 and bool(cqe_flags & F_MORE)
 
 
 def _recv_poll_first(ring: Ring) -> bool:
-    byte = bytearray(1)
-    with _a_byte_and_the_end() as fd:
-        addr = addressof(c_char.from_buffer(byte))
-        ring.sq.prep_recv(fd, addr, 1, 0, ioprio=int(abi.RecvSend.POLL_FIRST))
-        ((_, res, _),) = _take(ring)
-    return res == 1
+    """With a receive that finds no buffer: one that does not poll first says so before there is anything to receive."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ring.sq.prep_recv(
+            ours.fileno(), 0, 1, 0, ioprio=int(abi.RecvSend.POLL_FIRST), buf_group=NO_GROUP, sqe_flags=BUFFER_SELECT
+        )
+        ring.submit_and_wait(0)
+        while ring.sq.ready:
+            os.sched_yield()  # to the kernel's thread that submits
+        if ring.completions():
+            return False
+        theirs.send(b"x")
+        _take(ring)
+    return True
 
 
 BEHAVIOURS: dict[str, tuple[str, Callable[[Ring], bool]]] = {
