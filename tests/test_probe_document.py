@@ -20,7 +20,8 @@ pytestmark = pytest.mark.portable
 
 SAVED = sorted((Path(__file__).parent / "data" / "probe").glob("*.json"))
 SOMETHING: tuple[object, ...] = (
-    None, True, False, 0, 1, -1, 3, 2**63, 0.5, "", "ok", "\x1b[31m\n", "\ud800", "IORING_OP_NOP", [], [[]], {}, {"a": 1},
+    None, True, False, 0, 1, -1, 3, 2**63, 0.5, "", "ok", "\x1b[31m\n", "\ud800", "IORING_OP_NOP",
+    [], [[]], {}, {"a": 1},
 )  # fmt: skip
 """What a mutation puts into a report."""
 
@@ -189,7 +190,7 @@ def test_a_report_is_written_with_a_row_on_a_line(path: Path) -> None:
         ({}, "not a report"),
         ({"schema": 1}, "not a report"),
         ({"schema": "something/1"}, "not a report"),
-        ({"schema": "rawuring.probe/2"}, "a report of the schema rawuring.probe/2, and this program reads rawuring.probe/1"),
+        ({"schema": "rawuring.probe/2"}, "schema rawuring.probe/2, and this program reads rawuring.probe/1"),
         ({"schema": "rawuring.probe/1"}, "not a whole report: it lacks tool"),
     ],
 )

@@ -31,8 +31,11 @@ def blocked() -> dict[str, Any]:
         call.update(result="EPERM", meaning="refused")
     found["access"]["ring"] = BLOCKED
     found["diagnosis"] = [
-        {"cause": "seccomp", "confidence": "certain", "sentence": BLOCKED, "fix": "Allow it.", "evidence": ["one", "two"]}
-    ]
+        {
+            "cause": "seccomp", "confidence": "certain", "sentence": BLOCKED, "fix": "Allow it.",
+            "evidence": ["one", "two"],
+        },
+    ]  # fmt: skip
     for table, row in document.rows(found):
         row.update(present=None, state="not run" if table is document.BEHAVIOUR else "unknown")
         row.update({} if table is document.BEHAVIOUR else {"source": None})
@@ -116,14 +119,15 @@ def test_every_state_is_shown() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"io_uring_disabled": 1, "io_uring_group": 7, "is_in_group": False}, "io_uring_group     7, this process is not in it"),
+        ({"io_uring_group": 7, "is_in_group": False}, "io_uring_group     7, this process is not in it"),
         ({"io_uring_disabled": 2}, "io_uring_disabled  2: nobody may make a ring"),
         ({"io_uring_disabled": None}, "io_uring_disabled  no such sysctl to be read (it came with Linux 6.6)"),
-        ({"seccomp_mode": 2, "seccomp_filters": 3, "no_new_privs": True}, "seccomp            filtered, 3 in force, no_new_privs is set"),
+        ({"seccomp_mode": 2, "seccomp_filters": 3}, "seccomp            filtered, 3 in force"),
+        ({"seccomp_mode": 0, "no_new_privs": True}, "seccomp            no filter, no_new_privs is set"),
         ({"lsm": []}, "security modules   none"),
         ({"lsm": ["a", "b"]}, "security modules   a, b"),
         ({"container": None}, "container          none seen"),
-        ({"capabilities": {"CAP_A": True, "CAP_B": False, "CAP_C": None}}, "capabilities       CAP_A; not CAP_B; unknown CAP_C"),
+        ({"capabilities": {"A": True, "B": False, "C": None}}, "capabilities       A; not B; unknown C"),
         ({"capabilities": {}}, "capabilities       unknown"),
     ],
 )  # fmt: skip
@@ -134,7 +138,9 @@ def test_access_in_words(change: dict[str, Any], line: str) -> None:
 
 
 def test_locked_memory_in_words() -> None:
-    limit = {"soft_nbytes": 65536, "hard_nbytes": 100, "is_unlimited": False, "is_charged": True, "largest_ring_entries": 64}
+    limit = {
+        "soft_nbytes": 65536, "hard_nbytes": 100, "is_unlimited": False, "is_charged": True, "largest_ring_entries": 64,
+    }  # fmt: skip
     assert text.memlock(limit) == "64 KiB, at most 100 bytes; rings count against it; the largest ring has 64 entries"
     assert text.memlock({**limit, "is_unlimited": True}) == "unlimited"
 
@@ -143,8 +149,10 @@ def test_calls_that_differ_have_a_line_each() -> None:
     found = report()["access"]["calls"]
     found[0].update(result="EPERM", meaning="refused")
     assert text.calls(found) == [
-        ("io_uring_setup", "refused (EPERM)"), ("io_uring_enter", "reachable (EBADF)"), ("io_uring_register", "reachable (EINVAL)"),
-    ]  # fmt: skip
+        ("io_uring_setup", "refused (EPERM)"),
+        ("io_uring_enter", "reachable (EBADF)"),
+        ("io_uring_register", "reachable (EINVAL)"),
+    ]
 
 
 def test_nothing_that_a_terminal_obeys_is_printed() -> None:
@@ -266,8 +274,9 @@ def test_help_tells_the_exit_statuses(run: Run) -> None:
     "wrong",
     [
         ["--frob"], ["more"], ["--color", "blue"], ["--require", ""], ["--require", "RECV,,SEND"], ["--require"],
-        ["--compare", "/no/such/file"], ["--compare", ""], ["--for", ""], ["--for", "no_such_program"], ["--for", "../echo"],
-        ["--for", "json"], ["--for", "os.path"], ["--summary", "-v"], ["-v", "-j"], ["-j", "--compare", "x"],
+        ["--compare", "/no/such/file"], ["--compare", ""], ["--for", ""], ["--for", "no_such_program"],
+        ["--for", "../echo"], ["--for", "json"], ["--for", "os.path"], ["--summary", "-v"], ["-v", "-j"],
+        ["-j", "--compare", "x"],
         ["--require", "nothing"], ["--run=1"], ["--req", "RECV"],
     ],
 )  # fmt: skip
@@ -342,9 +351,7 @@ def test_the_modes_of_a_program(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert status == 0
     assert f"\n{name}: mode good would be chosen\n" in output
     assert "\n  new   cannot: NOP128 (missing, needs Linux 6.19)\n  good  can\n  odd   can\n" in output
-    run.found["behaviour"] = [
-        {**row, "present": False, "state": "later"} if row["name"] == "recv_multishot" else row for row in run.found["behaviour"]
-    ]
+    next(row for row in run.found["behaviour"] if row["name"] == "recv_multishot").update(present=False, state="later")
     status, output, _ = run("--for", name)
     assert status == 1 and "  good  cannot: recv_multishot (missing, needs Linux 6.0)" in output
     assert f"{name}: no mode to choose can run here" in output
@@ -355,8 +362,11 @@ def test_the_modes_of_a_program(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "source",
-    ["", "MODES = 1; AUTO = ()", "MODES = {'a': 1}; AUTO = ()", "MODES = {}", "1/0", "raise SystemExit", "import no_such", "("],
-)
+    [
+        "", "MODES = 1; AUTO = ()", "MODES = {'a': 1}; AUTO = ()", "MODES = {}", "1/0", "raise SystemExit",
+        "import no_such", "(",
+    ],
+)  # fmt: skip
 def test_needs_that_say_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     status, output, errors = run("--for", needs_of(tmp_path, monkeypatch, source))
     assert (status, output) == (2, "") and errors.count("\n") == 1
@@ -368,7 +378,9 @@ def test_needs_of_something_that_is_not(run: Run, tmp_path: Path, monkeypatch: p
     assert status == 2 and f"{name}.needs: there is nothing called RECVX" in errors
 
 
-def test_a_fault_of_our_own_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_our_own_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from rawuring import capability
 
     monkeypatch.setattr(capability, "examine", lambda run: 1 // 0)
@@ -384,10 +396,10 @@ def test_random_command_lines(run: Run, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(report()))
     (tmp_path / "odd.json").write_text("{}")
     words = [
-        "--summary", "-v", "--verbose", "-j", "--json", "--run", "--require", "--for", "--compare", "--color", "-h", "--help",
-        "--require=RECV,recv_multishot", "--for=echo", "--color=always", "RECV", "op:RECV", "echo", "always", "--", "-", "",
-        str(tmp_path / "report.json"), str(tmp_path / "odd.json"), str(tmp_path), "-jv", "--run=", "\udcff", "\0", "a" * 5000,
-        "\x1b[31m", "%s", "{}", ":", "::", ",", "setup:", "-1", "@file", "--compare=", "é",
+        "--summary", "-v", "--verbose", "-j", "--json", "--run", "--require", "--for", "--compare", "--color", "-h",
+        "--help", "--require=RECV,recv_multishot", "--for=echo", "--color=always", "RECV", "op:RECV", "echo", "always",
+        "--", "-", "", str(tmp_path / "report.json"), str(tmp_path / "odd.json"), str(tmp_path), "-jv", "--run=",
+        "\udcff", "\0", "a" * 5000, "\x1b[31m", "%s", "{}", ":", "::", ",", "setup:", "-1", "@file", "--compare=", "é",
     ]  # fmt: skip
     chance = random.Random(7)
     ends = set()
@@ -438,7 +450,9 @@ def test_when_there_is_colour(
     assert arguments.has_colour(choice, None) is (choice == "always")
 
 
-@pytest.mark.parametrize(("columns", "width"), [("", 80), ("120", 120), ("0", 80), ("-5", 80), ("x", 80), ("9" * 99, 80)])
+@pytest.mark.parametrize(
+    ("columns", "width"), [("", 80), ("120", 120), ("0", 80), ("-5", 80), ("x", 80), ("9" * 99, 80)]
+)
 def test_the_width_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     with open("/dev/null", "w") as output:

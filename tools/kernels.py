@@ -303,8 +303,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--ordinary-user", action="store_true", help="run the tests as nobody instead of root")
 
     sub = commands.add_parser(
-        "exec", parents=[shared], help="run a command in a guest", usage="%(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]"
-    )
+        "exec", parents=[shared], help="run a command in a guest",
+        usage="%(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
+    )  # fmt: skip
     sub.add_argument("--kernel", default=image.NEWEST, metavar="6.12[-16k][@ARCH]", help="default %(default)s")
     sub.add_argument("--arch", default="x86_64", choices=list(MACHINES), help="default %(default)s")
     sub.add_argument("--python", choices=list(image.PYTHONS), help="default 3.11")

@@ -48,7 +48,7 @@ def parser() -> Parser:
     how = result.add_mutually_exclusive_group()
     how.add_argument("--summary", action="store_true", help="the verdict, and a line for each section")
     how.add_argument("-v", "--verbose", action="store_true", help="every row, its man page, and what answered")
-    how.add_argument("-j", "--json", action="store_true", help="everything as JSON; its schema is rawuring/probe/schema.json")
+    how.add_argument("-j", "--json", action="store_true", help="everything as JSON, by rawuring/probe/schema.json")
     add("--run", action="store_true", help="make a small round trip for what only that can show; takes seconds")
     add("--require", metavar="NAME,...", action="append", default=[], help="is this there? any name of a report's rows")
     add("--for", metavar="PROGRAM", dest="program", help="which modes of a program can run here, such as echo")
@@ -72,7 +72,8 @@ def has_colour(choice: str, output: TextIO | None) -> bool:
     """Is text to be coloured? NO_COLOR (no-color.org) forbids it unless it was asked for."""
     if choice != "auto":
         return choice == "always"
-    return output is not None and output.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    is_unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return output is not None and output.isatty() and not is_unwanted
 
 
 def width(output: TextIO | None) -> int:

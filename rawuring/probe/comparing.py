@@ -57,7 +57,7 @@ def compare(saved: Document, present: Document, page: Page, path: str) -> None:
 
 
 def differing(saved: list[Row], present: list[Row]) -> dict[tuple[bool | None, bool | None], list[str]]:
-    """The rows that are not alike, by what is present there and here. A row that is in one document alone is unknown."""
+    """The rows that are not alike, by what is present there and here. Where there is no such row, that is unknown."""
     there, here = ({row["name"]: row["present"] for row in rows} for rows in (saved, present))
     found: dict[tuple[bool | None, bool | None], list[str]] = {}
     for name in {**there, **here}:

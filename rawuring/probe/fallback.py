@@ -17,9 +17,9 @@ def report(sentence: str) -> "dict[str, Any]":
     """What schema.json requires, with null and [] wherever it allows them, and `sentence` for a verdict."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schema.json"), encoding="utf-8") as file:
         document = _least(json.load(file))
-    system = platform.uname()
     document["tool"].update(name="rawuring", python=platform.python_implementation() + " " + platform.python_version())
-    document["kernel"].update(release=system.release or None, version=system.version or None, machine=system.machine or None)
+    for name in "release", "version", "machine":
+        document["kernel"][name] = getattr(platform.uname(), name) or None
     status, exit_code = ("undecided", 5) if sys.platform.startswith("linux") else ("absent", 4)
     document["verdict"].update(status=status, exit_code=exit_code, summary=sentence)
     document["access"]["ring"] = sentence

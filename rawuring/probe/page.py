@@ -8,9 +8,7 @@ from __future__ import annotations
 import textwrap
 
 RESET = "\x1b[0m"
-STYLES = {
-    "bold": "\x1b[1m", "dim": "\x1b[2m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "cyan": "\x1b[36m",
-}  # fmt: skip
+STYLES = {"bold": "\x1b[1m", "dim": "\x1b[2m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 MIN_WIDTH, MAX_WIDTH = 40, 132
 """What is narrower cannot hold two columns, what is wider cannot be read."""
 

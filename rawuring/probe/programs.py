@@ -1,7 +1,7 @@
 """Which modes of a program can run here, by what the program itself says that they need.
 
-May import `hints` and its siblings `errors` and `requirements`; a program's module `needs`, by the name that it is given,
-and nothing of a program of its own accord.
+May import `hints` and its siblings `errors` and `requirements`; of a program its module `needs`, by the name that is
+given, and no program of its own accord.
 """
 
 from __future__ import annotations

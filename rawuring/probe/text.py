@@ -109,8 +109,8 @@ def group(found: Document) -> str:
     number = found["io_uring_group"]
     if number is None or number < 0:
         return known(number) if number is None else "none"
-    member = {True: "this process is in it", False: "this process is not in it", None: "not known if this process is in it"}
-    return f"{number}, {member[found['is_in_group']]}"
+    member = {True: "is in it", False: "is not in it", None: "may be in it"}
+    return f"{number}, this process {member[found['is_in_group']]}"
 
 
 def seccomp(found: Document) -> str:
@@ -162,7 +162,8 @@ def count(document: Document, table: Table) -> str:
         return f"{sum(row['present'] is True for row in every)} of {len(every)}"
     if not any(row["state"] == "not run" for row in every):
         return "not found out"
-    return "not run" + (" (--run makes a small round trip for each)" if document["verdict"]["status"] == "usable" else "")
+    can_run = document["verdict"]["status"] == "usable"
+    return "not run (--run makes a small round trip for each)" if can_run else "not run"
 
 
 def constants(document: Document, table: Table, page: Page, *, details: bool) -> None:
