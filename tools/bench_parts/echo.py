@@ -1,8 +1,8 @@
 """`bench.py echo`: servers side by side in one run, on one load generator.
 
-All servers are started once, and the legs alternate: A B C, A B C, ... so that drift of the
-machine meets them alike. Server and client have a core each. May import the standard library and
-its neighbours; the servers and the load run in processes of their own.
+All servers are started once, and the legs alternate: A B C, A B C, ... so that drift of the machine meets them
+alike. Server and client have a core each. Imports its neighbours; the servers and the load run in processes of
+their own.
 """
 
 from __future__ import annotations
@@ -15,73 +15,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tools import load
 from tools.bench_parts import measure
-from tools.bench_parts.measure import BenchError, Json, progress, ratios, spread
+from tools.bench_parts.echo_figures import Row, Settings, Table
+from tools.bench_parts.measure import BenchError, Json, progress
 from tools.bench_parts.servers import Server
+from tools.load_parts.base import LoadError
 from tools.load_parts.usage import usage
 
-LOAD = Path(load.__file__)
-
-TIE = 0.02
-"""Medians that differ by less are a tie: pairs spread by 4 to 9 %."""
-
-BUSY = 0.90
-"""A client's core busier than this may have been the limit: then CPU per echo decides."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of every leg."""
-
-    connections: int
-    size: int
-    depth: int
-    seconds: float
-    pairs: int
-    client: str | None
-    client_backend: str
-    server_cpu: int
-    client_cpu: int
-    fresh: bool
-
-
-@dataclass
-class Row:
-    """A server and its legs, one per round."""
-
-    server: Server
-    legs: list[Json] = field(default_factory=list)
-
-    def rates(self) -> list[float]:
-        """Echoes per second, leg by leg."""
-        return [leg["echoes"] / leg["wall_ns"] * 1e9 for leg in self.legs]
-
-    def cpu_us(self) -> list[float]:
-        """The server's CPU time per echo in microseconds, leg by leg."""
-        return [leg["server_cpu_ns"] / leg["echoes"] / 1e3 for leg in self.legs]
-
-    def part(self, key: str, of: str) -> float:
-        """The median over the legs of one figure over another."""
-        return spread([leg[key] / max(leg[of], 1) for leg in self.legs]).median
-
-    def user_part(self) -> float:
-        """How much of the CPU time was in user mode: clock ticks, so of all legs together."""
-        user = sum(leg["server_user_ns"] for leg in self.legs)
-        system = sum(leg["server_system_ns"] for leg in self.legs)
-        return float(user / max(user + system, 1))
-
-    def per_turn(self) -> str:
-        """How many answers the client found at once, where it tells."""
-        found = [leg["echoes"] / leg["turns"] for leg in self.legs if leg.get("turns")]
-        return f"{spread(found).median:.1f}" if found else "-"
-
-    def wait_us(self, key: str) -> str:
-        waits = [leg[key] / 1e3 for leg in self.legs if leg.get(key) is not None]
-        return f"{spread(waits).median:,.0f}" if waits else "-"
+LOAD = Path(__file__).resolve().parents[1] / "load.py"
 
 
 def own_leg(server: Server, settings: Settings) -> Json:
@@ -89,8 +32,7 @@ def own_leg(server: Server, settings: Settings) -> Json:
     command = [
         sys.executable, str(LOAD), str(server.port), "--json",
         "--connections", str(settings.connections), "--size", str(settings.size),
-        "--depth", str(settings.depth), "--seconds", str(settings.seconds),
-        "--client-backend", settings.client_backend,
+        "--seconds", str(settings.seconds), "--client-backend", settings.client_backend, *settings.words(),
     ]  # fmt: skip
     for pid in server.pids():
         command += ["--watch", str(pid)]
@@ -129,7 +71,6 @@ def foreign_leg(server: Server, settings: Settings) -> Json:
         "backend": command[0], "echoes": echoes, "wall_ns": round(echoes / rate * 1e9),
         "client_cpu_ns": client_cpu_ns, "client_waited_ns": None, "server_cpu_ns": used.cpu,
         "server_user_ns": used.user, "server_system_ns": used.system, "server_waited_ns": used.waited,
-        "p50_ns": None, "p99_ns": None,
     }  # fmt: skip
 
 
@@ -163,129 +104,28 @@ def run_pinned(command: Sequence[str], cpu: int) -> tuple[int, str, str, int]:
     return process.returncode, texts[0], texts[1], round((used.ru_utime + used.ru_stime) * 1e9)
 
 
-def run(servers: Sequence[Server], settings: Settings) -> list[Row]:
-    """All rounds for servers that are up."""
-    rows = [Row(server) for server in servers]
-    one_leg = foreign_leg if settings.client else own_leg
-    for number in range(1, settings.pairs + 1):
-        for row in rows:
-            progress(f"{settings.connections} connections, round {number} of {settings.pairs}: {row.server.name}")
-            if settings.fresh:
-                row.server.restart(settings.server_cpu)
-            row.legs.append(one_leg(row.server, settings))
-        told = ", ".join(f"{row.server.name} {row.rates()[-1]:,.0f}" for row in rows)
-        progress(f"{settings.connections} connections, round {number} of {settings.pairs}: {told}", milestone=True)
+def run(servers: Sequence[Server], variants: Sequence[Settings], against: str) -> list[Table]:
+    """All rounds for servers that are up: a table for each of the settings, whose legs alternate as those of the rows do.
+
+    A row whose leg fails is told as failed, and the others go on.
+    """
+    tables = [Table(settings, [Row(server.name, server.command) for server in servers], against) for settings in variants]
+    pairs = variants[0].pairs
+    for number in range(1, pairs + 1):
+        for index, server in enumerate(servers):
+            for table in tables:
+                row, settings = table.rows[index], table.settings
+                if row.failure:
+                    continue
+                progress(f"{settings.title()}, round {number} of {pairs}: {server.name}")
+                try:
+                    if settings.fresh or server.fresh or not server.alive():
+                        server.restart(settings.server_cpu)
+                    row.legs.append(foreign_leg(server, settings) if settings.client else own_leg(server, settings))
+                except (BenchError, LoadError) as error:
+                    row.failure = str(error)
+        for table in tables:
+            told = ", ".join(f"{row.name} {row.rates()[-1]:,.0f}" for row in table.measured())
+            progress(f"{table.settings.title()}, round {number} of {pairs}: {told}", milestone=True)
     measure.progress_done()
-    return rows
-
-
-def verdict(row: Row, first: Row) -> str:
-    """Who wins, by what decides."""
-    busiest = max(client_busy(row), client_busy(first))
-    if busiest <= BUSY:
-        ratio = spread(ratios(row.rates(), first.rates())).median
-        return "tie" if abs(ratio - 1) <= TIE else "faster" if ratio > 1 else "slower"
-    ratio = spread(ratios(row.cpu_us(), first.cpu_us())).median
-    return "tie by CPU" if abs(ratio - 1) <= TIE else "more CPU" if ratio > 1 else "less CPU"
-
-
-def client_busy(row: Row) -> float:
-    return row.part("client_cpu_ns", "wall_ns")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: rates, ratios to the first row, CPU per echo, how busy the cores were, waits."""
-    first = rows[0]
-    name = first.server.name
-    header = [
-        "server", "echoes/s", "quartiles", f"over {name}", "quartiles", "CPU us/echo", "user", "kernel",
-        f"CPU over {name}", "server busy", "client busy", "answers a turn", "p50 us", "p99 us", f"against {name}",
-    ]  # fmt: skip
-    lines = []
-    for row in rows:
-        rate, cpu = spread(row.rates()), spread(row.cpu_us())
-        over = spread(ratios(row.rates(), first.rates()))
-        cpu_over = spread(ratios(row.cpu_us(), first.cpu_us()))
-        user = row.user_part()
-        lines.append([
-            row.server.name, rate.text(0), rate.quartiles(0), over.text(3), over.quartiles(3), cpu.text(2),
-            f"{cpu.median * user:.2f}", f"{cpu.median * (1 - user):.2f}", cpu_over.text(3),
-            f"{row.part('server_cpu_ns', 'wall_ns'):.0%}", f"{client_busy(row):.0%}",
-            row.per_turn(), row.wait_us("p50_ns"), row.wait_us("p99_ns"), "-" if row is first else verdict(row, first),
-        ])  # fmt: skip
-    return measure.markdown(header, lines)
-
-
-def title(settings: Settings) -> str:
-    deep = f", {settings.depth} messages in flight on each" if settings.depth > 1 else ""
-    return (
-        f"### {settings.connections} connection{'s' * (settings.connections > 1)} of {settings.size:,} bytes{deep}\n\n"
-        f"{settings.pairs} rounds of {settings.seconds:g} s"
-    )
-
-
-def notes(settings: Settings, rows: Sequence[Row]) -> list[str]:
-    """What a reader must know to judge the tables."""
-    lines = [
-        "Ratios are taken leg by leg within a round. A difference of 2 % is a tie. Where the client's core was more "
-        f"than {BUSY:.0%} busy, in the row or in the first one, rates are squeezed together and CPU per echo decides."
-    ]
-    if settings.client:
-        lines.append(f"Load: `{settings.client}`; what it checks is its own affair, and CPU times include its start.")
-    else:
-        backend = " and ".join(sorted({leg["backend"] for row in rows for leg in row.legs}))
-        lines.append(
-            f"Load: tools/load.py on {backend}, a closed loop; every byte that came back was right. Answers a turn: how "
-            "many its loop found at once; few of the connections: it waited for the server, most of them: the server "
-            "waited for it. Waits (p50, p99) end when the client's loop sees the answer."
-        )
-    if settings.fresh:
-        lines.append("Every leg met a server just started.")
-    if settings.server_cpu == settings.client_cpu:
-        lines.append(f"Server and client shared CPU {settings.server_cpu}, the only one there is: rates mean little.")
-    else:
-        lines.append(f"Servers on CPU {settings.server_cpu}, client on CPU {settings.client_cpu}.")
-    return lines
-
-
-def disturbance(rows: Sequence[Row]) -> str:
-    """How much other programs were in the way."""
-
-    def part(key: str) -> str:
-        parts = [leg[key] / leg["wall_ns"] for row in rows for leg in row.legs if leg[key] is not None]
-        return f"{spread(parts).median:.0%} of the time" if parts else "for a time unknown"
-
-    return (
-        f"Other programs kept the servers waiting for their core {part('server_waited_ns')}, the client "
-        f"{part('client_waited_ns')} (medians)."
-    )
-
-
-def report(tables: Sequence[tuple[Settings, Sequence[Row]]], missing: Sequence[str]) -> str:
-    """The whole report as Markdown."""
-    blocks = []
-    for settings, rows in tables:
-        blocks += [title(settings), table(rows), disturbance(rows)]
-    lines = [f"* {line}" for line in notes(*tables[0])]
-    lines += [f"* Missing: {line}" for line in missing]
-    return "\n\n".join([*blocks, "\n".join(lines)])
-
-
-def as_json(settings: Settings, rows: Sequence[Row]) -> Json:
-    """One table with every leg."""
-    return {
-        **asdict(settings),
-        "rows": [
-            {
-                "name": row.server.name,
-                "command": row.server.command,
-                "echoes_per_s": spread(row.rates())._asdict(),
-                "ratio": spread(ratios(row.rates(), rows[0].rates()))._asdict(),
-                "cpu_us_per_echo": spread(row.cpu_us())._asdict(),
-                "cpu_ratio": spread(ratios(row.cpu_us(), rows[0].cpu_us()))._asdict(),
-                "verdict": verdict(row, rows[0]),
-                "legs": row.legs,
-            }
-            for row in rows
-        ],
-    }
+    return tables

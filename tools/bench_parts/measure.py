@@ -11,9 +11,11 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
+
 
 class BenchError(Exception):
     """Something needed for the measurement is missing or failed: one line that says what."""
@@ -70,6 +72,17 @@ def cpu_model() -> str:
                 if name.strip().lower() in ("model name", "cpu model", "cpu", "uarch"):
                     return value.strip()
     return platform.machine()
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder is on."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            if line.split()[2] == number:
+                return line.partition(" - ")[2].split()[0]
+    return "an unknown file system"
 
 
 def environment() -> Json:
