@@ -88,9 +88,29 @@ class EchoProcess:
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def children(self) -> set[int]:
+        """The processes that it has started and that run."""
+        pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        return {int(pid) for pid in pids if state(int(pid)) not in GONE}
+
+    def rests(self) -> bool:
+        """Whether it waits, or is stopped, and so do its workers: it is not merely waiting for a processor."""
+        return not any(state(pid) in ("R", "D") for pid in {self.pid, *self.children()})
+
     def settle(self) -> None:
         """Require that every connection's descriptor is given back."""
         until(lambda: self.nfds() <= self.fds, f"{self.fds} descriptors at the start of the server")
+
+
+GONE = ("", "Z", "X")
+
+
+def state(pid: int) -> str:
+    """The state of a process as ps(1) has it, such as R or S; none if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def echo_command(prelude: str = "") -> list[str]:
@@ -231,11 +251,11 @@ def stream(sock: socket.socket, nbytes: int) -> None:
             raise
 
 
-def push_until_blocked(sock: socket.socket) -> int:
-    """Send and never receive, until for a while the socket takes nothing more; how many bytes it took."""
+def push_until_blocked(sock: socket.socket, server: EchoProcess) -> int:
+    """Send and never receive, until the socket takes nothing more while the server rests; how many bytes it took."""
     sock.setblocking(False)
     nbytes = 0
-    while select.select([], [sock], [], 0.2)[1]:
+    while select.select([], [sock], [], 0.1)[1] or not server.rests():
         with contextlib.suppress(BlockingIOError):
             at = nbytes % len(NOISE)
             nbytes += sock.send(NOISE[at : at + 65536])

@@ -125,7 +125,7 @@ def test_idle_connections_do_not_starve_others(cramped: EchoProcess) -> None:
         for key, sock in enumerate(old):
             echo(sock, message(key, 0, 100))
         cramped.process.send_signal(signal.SIGSTOP)
-        nbytes = in_threads(push_until_blocked, old, len(old))
+        nbytes = in_threads(lambda sock: push_until_blocked(sock, cramped), old, len(old))
         with connections(cramped.port, 100) as idle:
             cramped.process.send_signal(signal.SIGCONT)
             in_threads(lambda number: expect_noise(old[number], nbytes[number]), range(len(old)), len(old))
@@ -179,7 +179,7 @@ def test_peers_that_never_read_beside_50_that_do(options: tuple[str, ...]) -> No
         rounds(server.port, 50, 2, 50)
         before = server.resident_nbytes()
         slow = [connect(server.port, receive_nbytes=SLOW_NBYTES) for _ in range(4)]
-        nbytes = in_threads(push_until_blocked, slow, len(slow))
+        nbytes = in_threads(lambda sock: push_until_blocked(sock, server), slow, len(slow))
         rounds(server.port, 50, 20, 50)
         assert server.resident_nbytes() - before < 24 << 20
         resumed, ended, was_reset, left = slow
@@ -277,13 +277,13 @@ def refused(port: int) -> bool:
 
 def test_the_grace_period_is_bounded(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--grace", "0.1") as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
-        push_until_blocked(slow)
+        push_until_blocked(slow, server)
         server.stop()
 
 
 def test_a_second_signal_ends_it_at_once(options: tuple[str, ...]) -> None:
     with EchoProcess(*options, "--grace", "3600") as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
-        push_until_blocked(slow)
+        push_until_blocked(slow, server)
         server.process.send_signal(signal.SIGINT)
         until(lambda: refused(server.port), "the listener to be closed")
         assert server.process.poll() is None

@@ -8,10 +8,10 @@ import re
 import signal
 import socket
 import time
-from pathlib import Path
 
 import pytest
 from echo_client import (
+    GONE,
     NOISE,
     SLOW_NBYTES,
     EchoProcess,
@@ -25,6 +25,7 @@ from echo_client import (
     receive,
     rounds,
     run_echo,
+    state,
     until,
 )
 from echo_servers import kind as kind
@@ -204,24 +205,10 @@ def test_list_modes_where_io_uring_is_blocked() -> None:
 # ---------------------------------------------------------------------------------------------------------- workers
 
 
-def children(pid: int) -> set[int]:
-    """The processes that it started and that run."""
-    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return {int(child) for child in pids if runs(int(child))}
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there, and more than a zombie."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return False
-
-
 def test_workers_share_the_port_and_their_work_is_added_up(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "3") as server:
         assert re.match(r"Listening on 127\.0\.0\.1:\d+, 3 workers, each with (mode|backend) ", server.first_line)
-        assert len(children(server.pid)) == 3
+        assert len(server.children()) == 3
         rounds(server.port, 40, 5, 100)
         with connect(server.port) as sock:
             echo(sock, b"one more")
@@ -234,7 +221,7 @@ def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> Non
     with EchoProcess(*kind, "--workers", "2", "--grace", "60") as server, connections(server.port, 10) as socks:
         for sock in socks:
             echo(sock, b"before")
-        group = [server.pid, *children(server.pid)]
+        group = [server.pid, *server.children()]
         for signum in signal.SIGSTOP, signal.SIGINT:
             for pid in group:
                 os.kill(pid, signum)
@@ -251,18 +238,18 @@ def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> Non
 def test_a_second_signal_ends_workers_at_once(kind: tuple[str, ...]) -> None:
     options = (*kind, "--workers", "2", "--grace", "3600")
     with EchoProcess(*options) as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
-        workers = children(server.pid)
-        push_until_blocked(slow)
+        workers = server.children()
+        push_until_blocked(slow, server)
         server.process.send_signal(signal.SIGINT)
-        until(lambda: len(children(server.pid)) == 1, "the worker without a connection to end")
+        until(lambda: len(server.children()) == 1, "the worker without a connection to end")
         server.stop(signal.SIGINT)
-        assert not any(runs(pid) for pid in workers)
+        assert not any(state(pid) not in GONE for pid in workers)
 
 
 def test_a_killed_worker_is_replaced_and_loses_only_its_own(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "2") as server:
         assert server.process.stdout is not None
-        killed, survivor = children(server.pid)
+        killed, survivor = server.children()
         nfds = nfds_of(survivor)
         with connections(server.port, 40) as socks:
             for key, sock in enumerate(socks):
@@ -272,8 +259,8 @@ def test_a_killed_worker_is_replaced_and_loses_only_its_own(kind: tuple[str, ...
                 sock.sendall(message(key, 1, 100_000))
             os.kill(killed, signal.SIGKILL)
             assert server.process.stdout.readline().startswith(f"Worker {killed} was killed by SIGKILL: ")
-            until(lambda: len(children(server.pid)) == 2, "another worker")
-            assert survivor in children(server.pid)
+            until(lambda: len(server.children()) == 2, "another worker")
+            assert survivor in server.children()
             alive = [sock for key, sock in enumerate(socks) if gets_back(sock, message(key, 1, 100_000))]
             assert 0 < len(alive) == nothers < len(socks)
             rounds(server.port, 40, 2, 100)
@@ -298,9 +285,9 @@ def gets_back(sock: socket.socket, data: bytes) -> bool:
 def test_workers_die_with_their_parent(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "2") as server, connect(server.port) as sock:
         echo(sock, b"alive")
-        workers = children(server.pid)
+        workers = server.children()
         server.process.kill()
-        until(lambda: not any(runs(pid) for pid in workers), "the workers to die")
+        until(lambda: not any(state(pid) not in GONE for pid in workers), "the workers to die")
 
 
 def test_connections_are_limited_over_all_workers(kind: tuple[str, ...]) -> None:

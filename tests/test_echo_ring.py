@@ -72,10 +72,10 @@ def every_manner(server: EchoProcess) -> None:
     rounds(server.port, 60, 5, 100)
     rounds(server.port, 2, 2, 100_000)
     with connect(server.port, receive_nbytes=SLOW_NBYTES) as slow, connect(server.port) as fast:
-        nbytes = push_until_blocked(slow)
+        nbytes = push_until_blocked(slow, server)
         stream(fast, fewer(1_000_000))
         expect_noise(slow, nbytes)
-        push_until_blocked(slow)
+        push_until_blocked(slow, server)
         for number in range(fewer(10, by=3)):
             sock = connect(server.port)
             server.process.send_signal(signal.SIGSTOP)
