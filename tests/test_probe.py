@@ -225,13 +225,16 @@ def test_a_reader_who_has_gone_away(arguments: tuple[str, ...]) -> None:
         ("exec {} --help >&-", 0, ""),
         ("exec {} >&- 2>&- <&-", 0, ""),
         ("exec {} --frob 2>&-", 2, ""),
+        ("exec {} --frob 2>/dev/full", 2, ""),
         ("exec {} > /dev/full", 5, "probe: cannot write: No space left on device\n"),
     ],
 )
 def test_an_output_that_cannot_be_written(command: str, status: int, errors: str) -> None:
     line = command.format(f"'{sys.executable}' '{TOOL[0]}'")
-    done = subprocess.run(["sh", "-c", line], env=environment(), stderr=subprocess.PIPE, text=True, timeout=HANG_S)
-    assert (done.returncode, done.stderr) == (status, errors)
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=HANG_S
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", errors)
 
 
 @pytest.mark.portable

@@ -5,6 +5,7 @@ May import `hints`, `capability`, and its siblings. The one module that prints.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -106,5 +107,7 @@ def show(output: str) -> None:
 
 
 def complain(line: str) -> None:
+    """Print to standard error, if there is one that takes it: the exit status says enough."""
     if sys.stderr is not None:
-        print(f"probe: {printable(line)}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"probe: {printable(line)}", file=sys.stderr, flush=True)

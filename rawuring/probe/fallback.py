@@ -9,7 +9,8 @@ import os
 import platform
 import sys
 
-if False:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from typing import Any
 
 

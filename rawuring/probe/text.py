@@ -70,14 +70,13 @@ def access(document: Document, page: Page) -> None:
     """What lets a process use io_uring, or does not."""
     found = document["access"]
     page.heading("Access")
-    modules = found["lsm"] and ", ".join(found["lsm"])
     lines = [
         *calls(found["calls"]),
         ("a ring", ring(document)),
         ("io_uring_disabled", DISABLED.get(found["io_uring_disabled"], str(found["io_uring_disabled"]))),
         ("io_uring_group", group(found)),
         ("seccomp", seccomp(found)),
-        ("security modules", known(modules) if modules != [] else "none"),
+        ("security modules", "unknown" if found["lsm"] is None else ", ".join(found["lsm"]) or "none"),
         ("container", found["container"] or "none seen"),
         ("locked memory", memlock(found["memlock"])),
         ("capabilities", capabilities(found["capabilities"])),
@@ -108,7 +107,7 @@ def ring(document: Document) -> str:
 def group(found: Document) -> str:
     number = found["io_uring_group"]
     if number is None or number < 0:
-        return known(number) if number is None else "none"
+        return "unknown" if number is None else "none"
     member = {True: "is in it", False: "is not in it", None: "may be in it"}
     return f"{number}, this process {member[found['is_in_group']]}"
 
