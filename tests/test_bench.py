@@ -211,7 +211,6 @@ def test_echo(tmp_path: Path, script: Callable[[str], Path]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), [
-    (["--churn"], "for one message of 512 bytes each"),
     (["--rate", "500"], "p99.9 us"),
     (["--deaf", "1"], "1 deaf: echoes/s"),
 ])  # fmt: skip
@@ -257,14 +256,16 @@ def test_a_server_that_does_not_come_up(script: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_answers_wrongly(script: Callable[[str], Path]) -> None:
+def test_a_server_that_answers_wrongly(tmp_path: Path, script: Callable[[str], Path]) -> None:
     """The others go on and are told; the program fails."""
     wrong = SERVER.replace("sendall(data)", "sendall(data[::-1])")
-    server = f"wrong={sys.executable} {script(wrong)} {{port}} /dev/null"
-    done = bench("echo", "--rows", "epoll", "--server", server, "--pairs", 2, "--seconds", 0.05, "--connections", 2)
+    server, file = f"wrong={sys.executable} {script(wrong)} {{port}} /dev/null", tmp_path / "kept.json"
+    done = bench("echo", "--rows", "epoll", "--server", server, "--pairs", 2, "--seconds", 0.05, "--connections", 2,
+                 "--json", file)  # fmt: skip
     assert done.returncode == 1
     assert "server wrong" in done.stderr and "came back" in done.stderr
     assert "| epoll " in done.stdout and "Failed: wrong, 2 connections" in done.stdout
+    assert "came back" in json.loads(file.read_text())["failed"][0]
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_where_rings_do_not_pay(data: dict[str, Any]) -> None:
     text = losses()
     assert "50 connections of 512 bytes: epoll. `auto` has 0.50 times as many echoes a second beside it." in text
     assert "20,000 messages a second: epoll, of whose answers 99 % take 2 us or less, where `auto` takes 5." in text
-    assert "Reads from page cache, one file at depth 1: preadv. The ring makes 0.25 times as many" in text
+    assert "Reads (page cache, one file) at depth 1: preadv. The ring makes 0.25 times as many" in text
     assert ": uvloop" not in text and "O_DIRECT" not in text and "depth 32" not in text and "mine" not in text
     assert "It makes no difference at 200 connections of 512 bytes beside uvloop." in text
     for name in ("seed", "beyond"):

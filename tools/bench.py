@@ -20,6 +20,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -231,14 +232,15 @@ def bench_echo(options: argparse.Namespace) -> tuple[Json, str]:
             if len(tables) > 1:
                 name = name.with_stem(f"{name.stem}-{table.settings.connections}")
             plot.echo(table, name)
-    result = {"benchmark": "echo", "missing": missing, "tables": [table.to_json() for table in every]}
+    result = {
+        "benchmark": "echo",
+        "missing": missing,
+        "failed": [row.failure for table in every for row in table.rows if row.failure],
+        "tables": [table.to_json() for table in every],
+    }
     text = echo_report.report(every, missing)
     if options.deaf:
         text += "\n\n" + "\n\n".join(echo_report.deaf_table(group) for group in tables if group[0].measured())
-    failures = echo_report.failures(every)
-    if failures:
-        print(text)
-        raise BenchError("; ".join(row.failure for table in every for row in table.rows if row.failure))
     return result, text
 
 
@@ -258,21 +260,18 @@ def measure_all(options: argparse.Namespace, words: Sequence[str]) -> Json:
     where = measure.environment()
     cpus = measure.cpus()
 
-    def settings(connections: int, **more: int | float | bool) -> Settings:
-        size = int(more.pop("size", 512))
-        return Settings(connections, size, options.seconds, options.pairs, cpus[0], cpus[-1],
-                        client_backend=options.client_backend, **more)  # type: ignore[arg-type]  # fmt: skip
-
+    fifty = Settings(50, 512, options.seconds, options.pairs, cpus[0], cpus[-1], client_backend=options.client_backend)
+    many, one = replace(fifty, connections=200), replace(fifty, connections=1)
+    other_loads = [replace(fifty, depth=16), replace(fifty, size=65_536), replace(fifty, churn=True),
+                   replace(fifty, rate=20_000.0)]  # fmt: skip
+    lasting = [server for server in options.server if not server.fresh]  # the others leak what these loads use up
     rows, missing = server_rows(options.rows, options.server)
     with servers.running(rows, cpus[0], tolerant=True) as (up, refused):
-        seed = [echo.run(up, [settings(connections)], options.against)[0] for connections in (50, 200, 1)]
-    few, _ = server_rows(options.rows_beyond, options.server)
+        seed = [echo.run(up, [each], options.against)[0] for each in (fifty, many, one)]
+    few, _ = server_rows(options.rows_beyond, lasting)
     with servers.running(few, cpus[0], tolerant=True) as (up, more_refused):
-        beyond = [
-            echo.run(up, [each], options.against)[0]
-            for each in (settings(50, depth=16), settings(50, size=65_536), settings(50, churn=True), settings(50, rate=20_000))
-        ]
-        deaf = echo.run(up, [settings(200), settings(200, deaf=1), settings(200, deaf=20)], options.against)
+        beyond = [echo.run(up, [each], options.against)[0] for each in other_loads]
+        deaf = echo.run(up, [many, replace(many, deaf=1), replace(many, deaf=20)], options.against)
     reads = read.run(options.depths, options.files, options.nbytes, options.pairs, options.leg, options.folder)
     with measure.pinned(cpus[-1]):
         nop = ring.run("nop", [1, 8, 64, 256], 25, 0.02)
@@ -323,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = measure.environment()
     try:
         if options.what == "all":
-            _, text = bench_all(options, words)
+            result, text = bench_all(options, words)
         else:
             result, report = BENCHES[options.what](options)
             text = f"{measure.environment_line(where)}\n\n{report}"
@@ -337,7 +336,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure.progress_done()
         return 128 + signal.SIGINT
     print(text)
-    return 0
+    failures = result.get("failed", [])
+    for failure in failures:
+        print(f"bench.py: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def losses(data: Data) -> Iterator[str]:
             ratio = read_report.over(entry, "ring", name)
             if ratio and ratio.median < 1 - TIE:
                 yield (
-                    f"Reads from {read_report.title(entry)} at depth {entry['depth']}: {name}. The ring makes "
+                    f"Reads ({read_report.title(entry)}) at depth {entry['depth']}: {name}. The ring makes "
                     f"{times(ratio.median)} as many reads a second."
                 )
 
