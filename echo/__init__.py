@@ -1,6 +1,7 @@
 """An echo server on rawuring, and its twin on epoll: `python -m echo PORT`.
 
-`connection.py` is what both share about one peer, `service.py` what both share about the whole server.
+`connection.py` is what both share about one peer, `service.py` what both share about the whole server; `modes` are the
+ways to use a ring, `needs.py` is what each asks of the kernel, and `workers.py` runs several servers on one port.
 """
 
 import sys

@@ -132,12 +132,12 @@ def serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     with Signals() as signals, contextlib.ExitStack() as stack:
         server: Workers | EpollServer | RingServer
-        place = arguments.host, arguments.port, arguments.backlog
+        where = arguments.host, arguments.port, arguments.backlog
         if arguments.workers > 1:
-            server = Workers(*place, arguments.workers, make_server, signals, options, ignore if quiet else say, tell)
+            server = Workers(*where, arguments.workers, make_server, signals, options, ignore if quiet else say, tell)
             stack.callback(server.close)
         else:
-            listener = stack.enter_context(listen(*place))
+            listener = stack.enter_context(listen(*where))
             server = make_server(listener, signals.reader, options, ignore if quiet else say, tell)
             stack.callback(server.close)
         if not quiet:

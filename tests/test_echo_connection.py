@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from echo.connection import FINISHING, HIGH_WATER, LOST, LOW_WATER, OPEN, Connection
+
+pytestmark = pytest.mark.portable
 
 
 def test_a_new_connection_wants_to_read_and_nothing_else() -> None:

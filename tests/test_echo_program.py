@@ -138,7 +138,7 @@ def test_quiet(kind: tuple[str, ...], workers: str) -> None:
         assert server.stop() == ""
 
 
-@pytest.mark.slow
+@pytest.mark.portable
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -216,6 +216,7 @@ def test_workers_share_the_port_and_their_work_is_added_up(kind: tuple[str, ...]
         assert re.match(r"Stopped by SIGINT after .* s: 41 connections, 201 echoes, 20,008 bytes", output)
 
 
+@pytest.mark.portable
 def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> None:
     """As Ctrl-C and service managers send it: workers finish what they have received."""
     with EchoProcess(*kind, "--workers", "2", "--grace", "60") as server, connections(server.port, 10) as socks:
@@ -235,6 +236,7 @@ def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> Non
         assert " 10 connections, " in server.wait()
 
 
+@pytest.mark.portable
 def test_a_second_signal_ends_workers_at_once(kind: tuple[str, ...]) -> None:
     options = (*kind, "--workers", "2", "--grace", "3600")
     with EchoProcess(*options) as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
@@ -282,6 +284,7 @@ def gets_back(sock: socket.socket, data: bytes) -> bool:
     return False
 
 
+@pytest.mark.portable
 def test_workers_die_with_their_parent(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "2") as server, connect(server.port) as sock:
         echo(sock, b"alive")
@@ -290,6 +293,7 @@ def test_workers_die_with_their_parent(kind: tuple[str, ...]) -> None:
         until(lambda: not any(state(pid) not in GONE for pid in workers), "the workers to die")
 
 
+@pytest.mark.portable
 def test_connections_are_limited_over_all_workers(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "2", "--max-connections", "7") as server:
         with connections(server.port, 40) as socks:

@@ -86,7 +86,12 @@ def every_manner(server: EchoProcess) -> None:
     server.settle()
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in POOLED])
+def seldom(values: list[str]) -> list[object]:
+    """Parameters of a test: all but the first are slow."""
+    return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
+
+
+@pytest.mark.parametrize("mode", seldom(sorted(set(MODES) - set(POOLED), key=lambda mode: mode != "recv-send")))
 @pytest.mark.parametrize("unusual", ["a tiny ring", "a kernel thread that submits"])
 def test_an_unusual_ring(mode: str, unusual: str) -> None:
     needs_mode(mode)
@@ -106,9 +111,11 @@ def test_a_poll_that_fails_breaks_its_link() -> None:
     ("mode", "unusual"),
     [
         *[(mode, "an ordinary ring") for mode in POOLED],
-        *[(mode, "a tiny ring") for mode in POOLED],
-        *[(mode, "sends that are not silent") for mode in POOLED],
-        *[(mode, "a kernel thread that submits") for mode in POOLED],
+        *[
+            pytest.param(mode, unusual, marks=[pytest.mark.slow] if mode != "multishot" else [])
+            for unusual in ("a tiny ring", "sends that are not silent", "a kernel thread that submits")
+            for mode in POOLED
+        ],
         ("multishot", "enters that are refused now and then"),
         ("provided-buffers", "receives that cannot poll first"),
         ("zero-copy", "sends that cannot do without a copy"),

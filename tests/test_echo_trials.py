@@ -41,6 +41,7 @@ def test_a_receive_that_does_not_poll_first(ring: Ring, monkeypatch: pytest.Monk
 
 
 def test_an_accept_that_accepts_once(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs(trials.BEHAVIOURS["recv_multishot"][0], ring)
     monkeypatch.setattr(SubmissionQueue, "prep_multishot_accept", SubmissionQueue.prep_accept)
     assert not trials.has(ring, "accept_multishot")
     assert trials.missing(ring, MODES["multishot"]) == "needs Linux 5.19"
