@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +13,15 @@ from emulation import EMULATED
 
 from echo.needs import MODES
 
+PINNED = [mode for mode in MODES if "READ_FIXED" in MODES[mode]]
+"""Those whose buffers are pinned from the start, and count against a limit of the user's."""
+PINNED_NBYTES = 4 << 20
+"""What they and their rings need at once in a test, and some more."""
+
 SERVERS: dict[str, tuple[str, ...]] = {
     "auto": (),
     **{mode: ("--mode", mode) for mode in MODES},
+    **{mode: ("--mode", mode, "--max-connections", "256") for mode in PINNED},
     "epoll": ("--backend", "epoll"),
 }
 
@@ -48,6 +56,9 @@ def options_of(name: str) -> tuple[str, ...]:
     """The options that choose a server, which this kernel can run: else the test is skipped."""
     if name in MODES:
         needs_mode(name)
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if name in PINNED and os.geteuid() and 0 <= limit < PINNED_NBYTES:
+        pytest.skip(f"mode {name}: only {limit} bytes may be pinned (ulimit -l)")
     return SERVERS[name]
 
 

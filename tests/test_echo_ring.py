@@ -18,7 +18,7 @@ from echo_client import (
     run_echo,
     stream,
 )
-from echo_servers import needs_mode
+from echo_servers import needs_mode, options_of
 from emulation import fewer
 
 from echo.needs import MODES
@@ -94,8 +94,7 @@ def seldom(values: list[str]) -> list[object]:
 @pytest.mark.parametrize("mode", seldom(sorted(set(MODES) - set(POOLED), key=lambda mode: mode != "recv-send")))
 @pytest.mark.parametrize("unusual", ["a tiny ring", "a kernel thread that submits"])
 def test_an_unusual_ring(mode: str, unusual: str) -> None:
-    needs_mode(mode)
-    with EchoProcess("--mode", mode, "--buffer-size", "4000", prelude=UNUSUAL[unusual]) as server:
+    with EchoProcess(*options_of(mode), "--buffer-size", "4000", prelude=UNUSUAL[unusual]) as server:
         every_manner(server)
         server.stop()
 
