@@ -333,7 +333,7 @@ class BufferGroup:
             return cqe_flags.parts
         return ((cqe_flags >> _BUFFER_SHIFT, 0, max(res, 0)),) if cqe_flags & _F_BUFFER else ()
 
-    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+    def locate(self, position: int, res: int, cqe_flags: int, *, bundle: bool = False) -> int:
         """The cqe_flags of the completion at `position` of the CQ, `Located`. Asking again changes nothing."""
         return cqe_flags
 
@@ -507,7 +507,7 @@ class BufferRing(BufferGroup):
             self._written = tail
             self._following = following
 
-    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+    def locate(self, position: int, res: int, cqe_flags: int, *, bundle: bool = False) -> int:
         """The cqe_flags of the completion of a bundle, `Located`. One without data has no buffer, whatever it says."""
         if not cqe_flags & _F_BUFFER:
             return cqe_flags
@@ -630,7 +630,7 @@ class IncrementalRing(BufferRing):
         # (position, its flags, what to note of its buffers): one store commits the three.
         self._located: tuple[int, int, list[tuple[int, int, int, bool]]] = (-1, 0, [])
 
-    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+    def locate(self, position: int, res: int, cqe_flags: int, *, bundle: bool = False) -> int:
         """The cqe_flags of the completion at `position` of the CQ, `Located`. Asking again changes nothing."""
         if position == self._located[0]:
             return self._located[1]
@@ -640,15 +640,17 @@ class IncrementalRing(BufferRing):
         assert self._following is not None
         located, parts, notes = Located(cqe_flags), [], []
         bid, left = cqe_flags >> _BUFFER_SHIFT, res
-        while left > 0:
+        while left > 0:  # without data BUF_MORE is missing before Linux 7.0, though the kernel keeps the buffer
             start = self._used[bid]
             nbytes = min(left, self.nbytes - start)
             if nbytes <= 0:
                 break  # it says that a buffer holds more than it can, which would end this ring if it were an exception
             left -= nbytes
             parts.append((bid, start, nbytes))
-            # Before Linux 7.0 BUF_MORE is missing where there is no data, though the kernel keeps the buffer.
-            notes.append((bid, start + nbytes, self._lent[bid] + 1, left > 0 or not cqe_flags & _F_BUF_MORE))
+            # A read of a file ends a buffer that has room left, and BUF_MORE is missing. Where a bundle took
+            # data twice for one completion, BUF_MORE is wrong before Linux 7.2: it ends full buffers alone.
+            ended = start + nbytes == self.nbytes or not (bundle or cqe_flags & _F_BUF_MORE)
+            notes.append((bid, start + nbytes, self._lent[bid] + 1, ended))
             bid = self._following[bid]
         located.parts = tuple(parts)
         self._located = (position, located, notes)
@@ -763,7 +765,7 @@ class OutgoingRing(BufferRing):
         self._publish()
         return bid
 
-    def locate(self, position: int, res: int, cqe_flags: int) -> int:
+    def locate(self, position: int, res: int, cqe_flags: int, *, bundle: bool = False) -> int:
         """The cqe_flags of the completion of a bundle, `Located`: its buffers are free from now on."""
         if position == self._located[0]:
             return self._located[1]

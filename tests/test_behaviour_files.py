@@ -468,6 +468,7 @@ def test_a_file_is_read_into_buffers_bit_by_bit(ring: Ring, path: Path, entries:
     entries[tail_at : tail_at + 2] = struct.pack("=H", 2)
     filled = {5: 0, 6: 0}
     offset = 0
+    said, true = list[bool](), list[bool]()
     with path.open("rb", buffering=0) as file:
         # What is left of the buffer, what was asked for, what is left of the file: the least of them.
         for nbytes, res, bid, more in (
@@ -476,7 +477,9 @@ def test_a_file_is_read_into_buffers_bit_by_bit(ring: Ring, path: Path, entries:
         ):  # fmt: skip
             ring.sq.prep_read(file.fileno(), 0, nbytes, offset, buf_group=1, user_data=1, sqe_flags=BUFFER_SELECT)
             found, cqe_flags = take_one(ring, 1)
-            assert (found, bool(cqe_flags & CqeFlag.BUF_MORE)) == (res, more)
+            assert found == res
+            said.append(bool(cqe_flags & CqeFlag.BUF_MORE))
+            true.append(more)
             if res > 0:
                 assert cqe_flags & CqeFlag.BUFFER and cqe_flags >> abi.CQE_BUFFER_SHIFT == bid
                 at = filled[bid]
@@ -484,3 +487,6 @@ def test_a_file_is_read_into_buffers_bit_by_bit(ring: Ring, path: Path, entries:
                 filled[bid] += res
                 offset += res
     assert filled == {5: 50, 6: 100}
+    if newest(ring) < (7, 0) and not any(said):
+        pytest.skip("needs Linux 7.0, or a later one of 6.12 and 6.18: here no read of a file says BUF_MORE")
+    assert said == true

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -582,6 +583,40 @@ def test_reads_use_a_buffer_up_as_well(ring: Ring, pipe: Pipe) -> None:
         while len(data) < 6:
             data += ring.read_select(pipe[0], pool).wait(HANG_NS)
         assert data == b"data%02d" % i
+
+
+def test_a_read_of_a_file_takes_what_is_left_of_a_buffer(ring: Ring, pair: Pair, pipe: Pipe, tmp_path: Path) -> None:
+    """Whether BUF_MORE says so or not: on Linux 6.16 and 6.17 no read of a file does."""
+    pool = incremental(ring, 2, 16)
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789abcdefghij")
+    with path.open("rb", buffering=0) as file:
+        for _ in range(3):
+            os.write(pipe[1], b"piped")
+            first = ring.read_select(pipe[0], pool).wait_cqe(HANG_NS)
+            rest = ring.read_select(file, pool, 0).wait_cqe(HANG_NS)
+            short = ring.read_select(file, pool, 16).wait_cqe(HANG_NS)
+            assert pool.parts(*first)[0][1:] == (0, 5) and pool.parts(*rest)[0][1:] == (5, 11)
+            assert ring.read_select(file, pool, 0).wait_cqe(HANG_NS)[0] == -errno.ENOBUFS
+            assert [pool.take(*each) for each in (first, rest, short)] == [b"piped", b"0123456789a", b"ghij"]
+    check_whole(ring, pool, pair)
+
+
+def test_a_buffer_that_a_bundle_filled_in_part_is_still_the_kernels(ring: Ring, pair: Pair, tcp: Pair) -> None:
+    """Whether BUF_MORE says so or not: before Linux 7.2 it may not, where the kernel took data twice."""
+    needs_bundles(ring)
+    pool = incremental(ring, 4, 64)
+    one, other = tcp
+    receiver = Receiver(ring.recv_multishot(one, pool, bundle=True))
+    for _ in range(5):
+        for data in (numbered(0, 42), numbered(42, 6)):  # two buffers and a half, and the rest of the third
+            other.sendall(data)
+            came = b""
+            while len(came) < len(data):
+                came += pool.take(*receiver.next())
+            assert came == data
+    receiver.end()
+    check_whole(ring, pool, pair)
 
 
 def test_the_end_of_a_socket_takes_no_incremental_buffer(ring: Ring, pair: Pair, tcp: Pair) -> None:

@@ -304,4 +304,5 @@ def _locate(batch: _Batch, operations: list[Operation[Any] | None]) -> None:
         if isinstance(operation, (BufferOperation, BufferStream)) and (operation.bundles or operation.pool.locates):
             user_data, res, cqe_flags = batch.cqes[i]
             if type(cqe_flags) is int:
-                batch.cqes[i] = user_data, res, operation.pool.locate(batch.first + i, res, cqe_flags)
+                located = operation.pool.locate(batch.first + i, res, cqe_flags, bundle=operation.bundles)
+                batch.cqes[i] = user_data, res, located
