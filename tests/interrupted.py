@@ -701,10 +701,10 @@ class Messages(Connected):
     def go_on(self, interrupt: Interrupt) -> None:
         self.act()
         assert self.received is not None
-        nbytes, ancdata, _, _ = self.received.wait()
-        assert (nbytes, bytes(self.data[0] + self.data[1])) == (6, b"abcdef\0\0")
-        ((_, _, rights),) = ancdata
-        os.close(int.from_bytes(rights, sys.byteorder))
+        message = self.received.wait()
+        assert (message.nbytes, bytes(self.data[0] + self.data[1])) == (6, b"abcdef\0\0")
+        (fd,) = message.fds
+        os.close(fd)
         self.end()
 
 

@@ -226,6 +226,45 @@ def test_more_fds_than_there_is_room_for(ring: Ring, messages: Pair, pipe: Pipe)
         os.close(fd)
 
 
+def test_fds_come_whatever_else_the_kernel_puts_there(ring: Ring, pipe: Pipe) -> None:
+    """Linux 6.17 adds an SCM_INQ at each try: with a message that is awaited, two."""
+    before = len(os.listdir("/proc/self/fd"))
+    one, other = socket.socketpair()
+    with one, other:
+        exact = ring.recv_fds(other, [bytearray(1)], 1)
+        ring.submit_and_wait(0)
+        assert ring.send_fds(one, [b"x"], [pipe[1]]).wait(HANG_NS) == 1
+        fds = exact.wait(HANG_NS).fds
+        awaited = ring.recvmsg(other, [bytearray(1)], 2 * socket.CMSG_SPACE(4))
+        ring.submit_and_wait(0)
+        assert ring.send_fds(one, [b"y"], [pipe[1]]).wait(HANG_NS) == 1
+        fds += awaited.wait(HANG_NS).fds
+        assert len(fds) == 2
+        for fd in fds:
+            os.write(fd, b"through")
+            os.close(fd)
+        assert os.read(pipe[0], 20) == b"through" * 2
+    assert len(os.listdir("/proc/self/fd")) == before, "fds came that nobody was told of"
+
+
+def test_fds_of_several_messages(ring: Ring, pipe: Pipe) -> None:
+    """With MSG_WAITALL the kernel goes on behind a message with fds, and counts the control data of the last alone."""
+    before = len(os.listdir("/proc/self/fd"))
+    one, other = socket.socketpair()
+    with one, other:
+        for data in (b"ab", b"cd"):
+            ring.send_fds(one, [data], [pipe[1]]).wait(HANG_NS)
+        left, fds = 4, list[int]()
+        while left:
+            message = ring.recvmsg(other, [bytearray(left)], 5 * socket.CMSG_SPACE(4), socket.MSG_WAITALL).wait(HANG_NS)
+            left -= message.nbytes
+            fds += message.fds
+        assert len(fds) == 2
+        for fd in fds:
+            os.close(fd)
+    assert len(os.listdir("/proc/self/fd")) == before, "fds came that nobody was told of"
+
+
 # --- streams of messages
 
 

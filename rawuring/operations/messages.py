@@ -23,7 +23,9 @@ AncillaryData = tuple[int, int, bytes]  # level, type, data: as socket.recvmsg h
 
 MSG_CTRUNC: Final = 0x8
 MSG_TRUNC: Final = 0x20
+_MSG_DONTWAIT: Final = 0x40
 _MSG_CMSG_CLOEXEC: Final = 0x4000_0000
+_POLL_FIRST: Final = int(abi.RecvSend.POLL_FIRST)
 _FD_NBYTES: Final = 4
 _HEADER_NBYTES: Final = abi.IO_URING_RECVMSG_OUT.nbytes
 
@@ -62,8 +64,9 @@ class MessageOperation(ValueOperation["Message"]):
         self._taken = True; return message  # fmt: skip
 
     def _ancdata(self) -> list[AncillaryData]:
-        header, _, control = self._memory
-        return list(unpack_control(control[: abi.MSGHDR.get(header, "msg_controllen")]))
+        # All that was written since it was zeroed: where the kernel tried more than once, msg_controllen counts
+        # the last try's alone, and the fds of the others would stay open.
+        return list(unpack_control(self._memory[2]))
 
     def __del__(self) -> None:
         cqe = getattr(self, "cqe", None)
@@ -224,7 +227,12 @@ class MessageOperations(OwnedOperations):
         self, sock: FileLike, buffers: Sequence[Buffer], control_nbytes: int = 0, msg_flags: int = 0, *,
         ioprio: int = 0, callback: Callback | None = None, sqe_flags: int = 0,
     ) -> MessageOperation:  # fmt: skip
-        """Receive into several buffers, with up to `control_nbytes` of control data. Result: a `Message`."""
+        """Receive into several buffers, with up to `control_nbytes` of control data. Result: a `Message`.
+
+        On Linux 6.17 and the first ones of 6.18 a stream of AF_UNIX adds a control message SCM_INQ (24
+        bytes) that nobody asked for at each try, which comes before the fds if there was nothing yet;
+        without room for it the message says that its control data is truncated.
+        """
         fd, fixed = fd_of(sock, self._file_table)
         vectors, iov_addr, count = pin_iovecs(buffers, writable=True)
         memory = bytearray(abi.MSGHDR.nbytes), bytearray(abi.SOCKADDR_STORAGE.nbytes), bytearray(control_nbytes)
@@ -246,8 +254,10 @@ class MessageOperations(OwnedOperations):
         They are closed on exec, as every fd that Python makes.
         """
         control_nbytes = abi.CMSGHDR.nbytes + _aligned(maxfds * _FD_NBYTES)
-        return self.recvmsg(sock, buffers, control_nbytes, msg_flags | _MSG_CMSG_CLOEXEC, callback=callback,
-                            sqe_flags=sqe_flags)  # fmt: skip
+        # On Linux 6.17 a try in vain would take of the room for fds: wait first.
+        polls_first = self.supports(abi.Op.SOCKET) and not msg_flags & _MSG_DONTWAIT  # SOCKET: of the same release
+        return self.recvmsg(sock, buffers, control_nbytes, msg_flags | _MSG_CMSG_CLOEXEC,
+                            ioprio=_POLL_FIRST if polls_first else 0, callback=callback, sqe_flags=sqe_flags)  # fmt: skip
 
     def recvmsg_multishot(
         self, sock: FileLike, pool: BufferGroup, control_nbytes: int = 0, msg_flags: int = 0, *,

@@ -149,7 +149,10 @@ class TransferPreps(Encoder):
         Memory     submit: the iovec array; completion: msghdr, name, control data and buffers are written
         CQE res    n >= 0 bytes; 0 peer closed; < 0 -errno
         CQE flags  SOCK_NONEMPTY; BUFFER with BUFFER_SELECT
-        Limit      one recv in flight per socket, or their order is undefined
+        Limit      one recv in flight per socket, or their order is undefined. On 6.17 and the first ones
+                   of 6.18 a stream of AF_UNIX adds an SCM_INQ to the control data at each try, in vain or
+                   not: without room for it MSG_CTRUNC is set. With control data from more than one try (these,
+                   or MSG_WAITALL) msg_controllen counts the last one's: what follows may hold fds
         """
         at = self._at
         if at == self._limit:
