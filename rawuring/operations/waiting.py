@@ -113,6 +113,8 @@ class WaitingOperations(OwnedOperations):
         """Have a poll in flight wait for other events. Result: 0, or ENOENT when it is over. Linux 5.13.
 
         Its user_data, which the kernel could change as well, is how the ring finds the operation.
+        Before Linux 5.16, and on 6.16, 6.17 and the first ones of 6.18, a poll whose new events are there
+        already never completes, cannot be cancelled, and with SQPOLL keeps the process from ending.
         """
         self._check_operation(operation)
         poll_flags = abi.Poll.UPDATE_EVENTS | (abi.Poll.ADD_MULTI if isinstance(operation, Stream) else 0)

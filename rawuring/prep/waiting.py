@@ -131,7 +131,8 @@ class WaitingPreps(Encoder):
         Memory     none
         CQE res    0; < 0 -errno: ENOENT, EALREADY
         CQE flags  none
-        Limit      before Linux 5.16 a poll that is updated to what is so already never completes
+        Limit      before Linux 5.16, and on 6.16, 6.17 and the first ones of 6.18, a poll that is updated to
+                   what is so already never completes; with SQPOLL the process then never ends (seen on 6.17)
         """
         self._encode(_POLL_REMOVE, -1, new_user_data, old_user_data, poll_flags, poll32_events(poll_mask),
                      user_data, sqe_flags)  # fmt: skip
@@ -235,5 +236,6 @@ class WaitingPreps(Encoder):
         Memory     none
         CQE res    as for `prep_cancel`; EBADF the fd is not open
         CQE flags  none
+        Limit      with Cancel.USERDATA nothing matches before Linux 7.0 (mended in later ones of 6.12 and 6.18)
         """
         self._encode(_ASYNC_CANCEL, fd, 0, target_user_data, opcode, cancel_flags | _CANCEL_FD, user_data, sqe_flags)

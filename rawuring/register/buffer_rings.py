@@ -24,9 +24,9 @@ def pbuf_ring(
     in the same one, of which nothing may be given back before; and with `min_left` a buffer with
     less room than this is left.
 
-    BUF_MORE is missing after reads of files and those with SqeFlag.ASYNC before Linux 7.0 (and later
-    ones of 6.12 and 6.18), and after bundles that took data twice before 7.2 (and later ones of the
-    same): there the buffer is done with when `buf_ring_head` has passed it.
+    Before Linux 7.0 reads of files never say BUF_MORE, and before 7.2 a bundle may not, where it took
+    data twice for one CQE (both mended in later ones of 6.12 and 6.18): there the kernel is done with
+    a buffer when it is full, or when `buf_ring_head` has passed it.
 
     Since      Linux 5.19 (MMAP 6.4, INC 6.12, `min_left` 7.1)      Man   io_uring_register_buf_ring(3)
     Memory     registered: the ring and every buffer in it

@@ -31,6 +31,8 @@ def sync_cancel(
     for a futex (seen on 6.18). Each of them completes, with ECANCELED or EINTR, in a CQE that may
     come later than the return.
 
+    With FD and USERDATA together nothing matches before Linux 7.0 (mended in later ones of 6.12 and 6.18).
+
     Set a timeout on a DEFER_TASKRUN ring: nothing wakes the call when what was running ends, so it
     may wait for all of it (seen on 6.18). The request is cancelled all the same.
 
