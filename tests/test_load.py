@@ -18,7 +18,9 @@ from support import skip_what_is_newer
 from rawuring import Ring, RingSetupError
 from tools import load
 from tools.load_parts.base import histogram, percentile
+from tools.load_parts.epoll import EpollStreams
 from tools.load_parts.schedule import Schedule
+from tools.load_parts.streams import Shape
 
 
 def no_ring() -> str:
@@ -186,6 +188,22 @@ def test_an_open_loop(backend: str, rate: str, size: str, capsys: pytest.Capture
     assert result["rate"] == float(rate) and result["echoes"] > 0 and result["lag_p99_ns"] >= 0
     assert 0 < result["p50_ns"] <= result["p99_ns"] <= result["p999_ns"]
     assert sum(count for _, count in result["histogram"]) == result["echoes"]
+
+
+def test_the_rest_of_a_message_wakes_too() -> None:
+    """The sockets wake for a whole message, until a part of one was taken."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (sock,) = load.connect(*listener.getsockname(), count=1, low_water=100)
+        peer = listener.accept()[0]
+        with sock, peer, contextlib.closing(EpollStreams([sock], Shape(100))) as streams:
+            streams.start()
+            data = peer.recv(100, socket.MSG_WAITALL)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 100
+            streams.received(streams.connections[0], data[:99])
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            peer.sendall(data[99:])
+            streams.turn()
+            assert streams.echoes == 1
 
 
 @pytest.mark.portable

@@ -24,7 +24,7 @@ DEAF_PIECE = 1 << 16
 class Connection:
     """What one connection has under way. All lengths in bytes."""
 
-    __slots__ = ("due", "expected", "fd", "in_flight", "index", "marked", "partial", "sending", "sock")
+    __slots__ = ("due", "expected", "fd", "in_flight", "index", "marked", "partial", "sending", "sock", "wakes_whole")
 
     def __init__(self, index: int, sock: socket.socket) -> None:
         self.index = index
@@ -36,6 +36,7 @@ class Connection:
         self.sending = 0      # of the send that the ring has not completed; on epoll, 1 while the socket is full
         self.marked = 0       # until the message whose wait is timed has come back whole
         self.expected = b""   # the message in flight while it is the only one and untouched
+        self.wakes_whole = True  # perhaps, by SO_RCVLOWAT: whoever connected may have set it
 
 
 class Deaf:
@@ -166,6 +167,10 @@ class Streams(Load):
         self.at[index] = (at + nbytes) % self.period
         connection.in_flight -= nbytes
         whole, connection.partial = divmod(connection.partial + nbytes, self.size)
+        if connection.partial and connection.wakes_whole:
+            # A socket whose buffer fills up wakes early, and then the rest of the message by itself wakes nobody.
+            connection.wakes_whole = False
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self.echoes += whole
         if self.schedule:
             self.schedule.answer(index, whole, self.now_ns)
