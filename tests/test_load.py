@@ -193,7 +193,7 @@ def test_an_open_loop(backend: str, rate: str, size: str, capsys: pytest.Capture
 def test_the_rest_of_a_message_wakes_too() -> None:
     """The sockets wake for a whole message, until a part of one was taken."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        (sock,) = load.connect(*listener.getsockname(), count=1, low_water=100)
+        (sock,) = load.connect("127.0.0.1", listener.getsockname()[1], count=1, low_water=100)
         peer = listener.accept()[0]
         with sock, peer, contextlib.closing(EpollStreams([sock], Shape(100))) as streams:
             streams.start()
