@@ -29,6 +29,18 @@ NOISE = random.Random(1).randbytes(1 << 20)
 SLOW_NBYTES = 65536
 """The receive buffer of a slow reader. With a smaller one the kernel drops small segments, and waits long to resend."""
 
+NARROW = """
+import socket, echo.service
+bind = echo.service.bind
+def narrow(*arguments, **keywords):
+    sock = bind(*arguments, **keywords)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    return sock
+echo.service.bind = narrow
+"""
+"""A server whose connections can send little ahead: what a peer has pushed until it was blocked never fits."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -251,11 +263,21 @@ def stream(sock: socket.socket, nbytes: int) -> None:
             raise
 
 
+def unread(sock: socket.socket) -> int:
+    """How many bytes the other end, on this machine, has received and its program has not."""
+    ours, theirs = (address[1] for address in (sock.getsockname(), sock.getpeername()))
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, *ends, _, queues = line.split()[:5]
+        if [int(end.rpartition(":")[2], 16) for end in ends] == [theirs, ours]:
+            return int(queues.partition(":")[2], 16)
+    return 0
+
+
 def push_until_blocked(sock: socket.socket, server: EchoProcess) -> int:
-    """Send and never receive, until the socket takes nothing more while the server rests; how many bytes it took."""
+    """Send and never receive, until the server rests and does not take what has come; how many bytes went."""
     sock.setblocking(False)
     nbytes = 0
-    while select.select([], [sock], [], 0.1)[1] or not server.rests():
+    while select.select([], [sock], [], 0.1)[1] or not (unread(sock) and server.rests()):
         with contextlib.suppress(BlockingIOError):
             at = nbytes % len(NOISE)
             nbytes += sock.send(NOISE[at : at + 65536])

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from echo_client import (
+    NARROW,
     NOISE,
     SLOW_NBYTES,
     EchoProcess,
@@ -276,13 +277,19 @@ def refused(port: int) -> bool:
 
 
 def test_the_grace_period_is_bounded(options: tuple[str, ...]) -> None:
-    with EchoProcess(*options, "--grace", "0.1") as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
+    with (
+        EchoProcess(*options, "--grace", "0.1", prelude=NARROW) as server,
+        connect(server.port, receive_nbytes=SLOW_NBYTES) as slow,
+    ):
         push_until_blocked(slow, server)
         server.stop()
 
 
 def test_a_second_signal_ends_it_at_once(options: tuple[str, ...]) -> None:
-    with EchoProcess(*options, "--grace", "3600") as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
+    with (
+        EchoProcess(*options, "--grace", "3600", prelude=NARROW) as server,
+        connect(server.port, receive_nbytes=SLOW_NBYTES) as slow,
+    ):
         push_until_blocked(slow, server)
         server.process.send_signal(signal.SIGINT)
         until(lambda: refused(server.port), "the listener to be closed")

@@ -12,6 +12,7 @@ import time
 import pytest
 from echo_client import (
     GONE,
+    NARROW,
     NOISE,
     SLOW_NBYTES,
     EchoProcess,
@@ -239,7 +240,10 @@ def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> Non
 @pytest.mark.portable
 def test_a_second_signal_ends_workers_at_once(kind: tuple[str, ...]) -> None:
     options = (*kind, "--workers", "2", "--grace", "3600")
-    with EchoProcess(*options) as server, connect(server.port, receive_nbytes=SLOW_NBYTES) as slow:
+    with (
+        EchoProcess(*options, prelude=NARROW) as server,
+        connect(server.port, receive_nbytes=SLOW_NBYTES) as slow,
+    ):
         workers = server.children()
         push_until_blocked(slow, server)
         server.process.send_signal(signal.SIGINT)
