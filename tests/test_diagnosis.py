@@ -406,7 +406,7 @@ class TestChild:
                 memory[0] = 1
                 signal.pause()
 
-            assert child.run(hang, 2, timeout_s=0.3) == (b"\x01\xff", None)
+            assert child.run(hang, 2, timeout_s=0.3) == (b"\x01\xff", None, None)
             return self.no_child_left()
 
         assert in_child(work)
@@ -416,10 +416,40 @@ class TestChild:
             def fail(memory: memoryview) -> None:
                 raise RuntimeError
 
-            assert child.run(fail, 2) == (b"\xff\xff", None)
+            assert child.run(fail, 2) == (b"\xff\xff", None, None)
             return self.no_child_left()
 
         assert in_child(work)
+
+    def test_a_signal_before_its_work_is_none_of_its_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A filter that kills for what prepares a child has said nothing about io_uring."""
+        monkeypatch.setattr(child, "_leave_no_core", lambda: os.kill(os.getpid(), signal.SIGSYS))
+        assert child.run(lambda memory: None, 2) == (b"\xff\xff", None, None)
+        found = why_unavailable()
+        assert found is not None and (found.cause, found.confidence) == ("unknown", "possible")
+
+    def test_what_prepares_it_may_be_forbidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*arguments: object) -> None:
+            raise PermissionError(errno.EPERM, "no")
+
+        def answer(memory: memoryview) -> None:
+            memory[:] = b"ok"
+
+        monkeypatch.setattr(resource, "setrlimit", refuse)
+        monkeypatch.setattr(signal, "signal", refuse)
+        assert child.run(answer, 2) == (b"ok", None, None)
+
+    def test_nobody_may_wait_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pids = []
+
+        def refuse(pid: int, *arguments: object) -> None:
+            pids.append(pid)
+            raise PermissionError(errno.EPERM, "no")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "waitpid", refuse)
+            assert child.run(lambda memory: None, 2).octets == b"\xff\xff"
+        os.waitpid(pids[0], 0)
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "no"), RuntimeError("fork not supported")])
@@ -432,6 +462,9 @@ def test_fork_impossible(monkeypatch: pytest.MonkeyPatch, error: Exception) -> N
     assert (seen.setup_errno, seen.enter_errno, seen.register_errno) == (None, None, None)
     found = why_unavailable()
     assert found is not None and found.confidence != "certain"
+    if isinstance(error, OSError):
+        assert "could not be made (EAGAIN)" in found.sentence and "`ulimit -u`" in found.fix
+        assert "making a child gave EAGAIN" in found.evidence
 
 
 def test_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:

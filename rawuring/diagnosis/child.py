@@ -6,6 +6,7 @@ it, and never leaves a child process, whatever interrupts the wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -19,16 +20,18 @@ UNWRITTEN: Final = 0xFF
 """What the memory that a child answers in is filled with at first."""
 
 TIMEOUT_S: Final = 5.0
+_BEGUN: Final = 0
 _PR_SET_DUMPABLE: Final = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Outcome(NamedTuple):
-    """What a child wrote, and the signal that ended it. A child that could not be made wrote nothing."""
+    """What a child wrote, and the signal that ended its work. A child that could not be made wrote nothing."""
 
     octets: bytes
     killed_by: int | None = None
+    refusal: int | None = None  # the errno with which no child could be made
 
 
 def run(work: Callable[[memoryview], None], nbytes: int, timeout_s: float = TIMEOUT_S) -> Outcome:
@@ -40,11 +43,11 @@ def run(work: Callable[[memoryview], None], nbytes: int, timeout_s: float = TIME
     parent, pid, killed_by = os.getpid(), 0, None
     nothing = bytes([UNWRITTEN]) * nbytes
     try:
-        shared = mmap.mmap(-1, nbytes)
-    except OSError:
-        return Outcome(nothing)
+        shared = mmap.mmap(-1, nbytes + 1)
+    except OSError as error:
+        return Outcome(nothing, refusal=error.errno)
     with shared, memoryview(shared) as memory:
-        memory[:] = nothing
+        memory[:] = nothing + bytes([UNWRITTEN])
         try:
             with warnings.catch_warnings():
                 # The warning is about locks held by other threads; the child takes none.
@@ -53,27 +56,36 @@ def run(work: Callable[[memoryview], None], nbytes: int, timeout_s: float = TIME
                 if pid == 0:
                     _work_and_exit(work, memory)
             killed_by = _wait(pid, timeout_s)
-        except (OSError, RuntimeError):  # too many processes, or an interpreter that must not fork
-            return Outcome(nothing)
+        except (OSError, RuntimeError) as error:  # too many processes, or an interpreter that must not fork
+            return Outcome(nothing, refusal=getattr(error, "errno", None))
         finally:
             # An exception raised by a signal handler can come here in both processes.
             if os.getpid() != parent:
                 os._exit(1)
             if pid > 0:
                 _end(pid)
-        return Outcome(bytes(memory), killed_by)
+        # What ends it before it begins, a filter on what prepares it, says nothing about its work.
+        return Outcome(bytes(memory[:-1]), killed_by if memory[-1] == _BEGUN else None)
 
 
 def _work_and_exit(work: Callable[[memoryview], None], memory: memoryview) -> NoReturn:
     try:
-        import resource
-
-        signal.signal(signal.SIGSYS, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        work(memory)
+        _leave_no_core()
+        memory[-1] = _BEGUN
+        work(memory[:-1])
     finally:
         os._exit(0)
+
+
+def _leave_no_core() -> None:
+    """As far as a filter lets it: sandboxes forbid limits, and what else changes a process."""
+    with contextlib.suppress(OSError):
+        signal.signal(signal.SIGSYS, signal.SIG_DFL)
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _wait(pid: int, timeout_s: float) -> int | None:
@@ -92,9 +104,7 @@ def _wait(pid: int, timeout_s: float) -> int | None:
 
 def _end(pid: int) -> None:
     """End the child if it is still there. Asked first, since its id may be another's by now."""
-    try:
+    with contextlib.suppress(OSError):  # it is gone, or a filter lets nobody wait
         if os.waitpid(pid, os.WNOHANG) == (0, 0):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    except (ChildProcessError, ProcessLookupError):
-        pass

@@ -54,6 +54,7 @@ class Facts:
     trial_errno: int | None = None  # of a ring of 2 entries without flags: 0 if it could be made
     killed_by: int | None = None  # the signal that ended a child that made these calls
     fatal: tuple[str, ...] = ()  # the calls that ended it
+    fork_errno: int | None = None  # with which no child could be made
     seccomp: int | None = None  # Seccomp: of the thread's status: 0 none, 1 strict, 2 filter
     proc_readable: bool | None = None  # an absent sysctl then means that the kernel has none
     disabled: int | None = None  # sysctl kernel.io_uring_disabled
@@ -93,6 +94,8 @@ class Facts:
         if self.killed_by is not None:
             calls = ", ".join(self.fatal) or "one of these calls"
             found.append(f"a child that made {calls} was ended by {signal_name(self.killed_by)}")
+        if self.fork_errno is not None:
+            found.append(f"making a child gave {errno_name(self.fork_errno)}")
         for name, setting in (
             ("Seccomp", self.seccomp),
             ("kernel.io_uring_disabled", self.disabled),
@@ -113,7 +116,7 @@ def gather(observed_errno: int | None = None) -> Facts:
     """Observe. Takes a few milliseconds, most of them for the fork."""
     if not sys.platform.startswith("linux"):
         return Facts(system=sys.platform, observed_errno=observed_errno)
-    answers, signals = _ask()
+    answers, signals, fork_errno = _ask()
     status, initial = thread_status(), in_initial_user_namespace()
     disabled = _read_int("/proc/sys/kernel/io_uring_disabled")
     group = _read_int("/proc/sys/kernel/io_uring_group")
@@ -128,6 +131,7 @@ def gather(observed_errno: int | None = None) -> Facts:
         trial_errno=answers[3],
         killed_by=next(iter(signals.values()), None),
         fatal=tuple(signals),
+        fork_errno=fork_errno,
         seccomp=to_int(status.get("Seccomp")),
         proc_readable=_read("/proc/sys/kernel/ostype") is not None,
         disabled=disabled,
@@ -189,18 +193,18 @@ def _errno_of(number: int, *arguments: int) -> int:
     return 0 if _syscall(number, *padded) >= 0 else ctypes.get_errno()
 
 
-def _ask() -> tuple[list[int | None], dict[str, int]]:
-    """What each of the calls answered, and the signals that ended children which made them."""
+def _ask() -> tuple[list[int | None], dict[str, int], int | None]:
+    """What each of the calls answered, the signals that ended children which made them, and why none could be made."""
     answers: list[int | None] = []
     signals: dict[str, int] = {}
     while len(answers) < len(_CALLS):
-        found, killed_by = _answers(lambda memory: _make_harmless_calls(memory, answers))
+        found, outcome = _answers(lambda memory: _make_harmless_calls(memory, answers))
         answers += itertools.takewhile(lambda answer: answer is not None, found[len(answers) :])
-        if killed_by is None or len(answers) == len(_CALLS):
+        if outcome.killed_by is None or len(answers) == len(_CALLS):
             break
-        signals[_CALLS[len(answers)]] = killed_by
+        signals[_CALLS[len(answers)]] = outcome.killed_by
         answers.append(None)  # another child makes the calls after it
-    return answers + [None] * (len(_CALLS) - len(answers)), signals
+    return answers + [None] * (len(_CALLS) - len(answers)), signals, outcome.refusal
 
 
 def _make_harmless_calls(memory: memoryview, answered: Sequence[int | None]) -> None:
@@ -234,11 +238,11 @@ def patiently(attempt: Callable[[], int]) -> int:
     return code
 
 
-def _answers(work: Callable[[memoryview], None]) -> tuple[list[int | None], int | None]:
-    """The numbers that `work` wrote in a child, and the signal that ended it."""
+def _answers(work: Callable[[memoryview], None]) -> tuple[list[int | None], child.Outcome]:
+    """The numbers that `work` wrote in a child, and how that ended."""
     outcome = child.run(work, 4 * len(_CALLS))
     answers = memoryview(outcome.octets).cast("i").tolist()
-    return [None if answer == _UNANSWERED else answer for answer in answers], outcome.killed_by
+    return [None if answer == _UNANSWERED else answer for answer in answers], outcome
 
 
 # -- Reading the system. Each of these gives None where there is nothing to read.

@@ -228,15 +228,23 @@ def _undecided(facts: Facts) -> Diagnosis:
     if facts.seccomp == 2 and seen & {errno.EPERM, errno.ENOSYS}:
         why = f"a seccomp filter{_whose(facts)} may refuse io_uring's system calls."
         return _diagnose(facts, "seccomp", POSSIBLE, why, _seccomp_fix(facts))
-    how = "was ended by a signal" if facts.killed_by is not None else "could not be started or did not answer"
-    return _diagnose(
-        facts,
-        "unknown",
-        POSSIBLE,
-        f"the cause is not known, because the child process that tries io_uring's system calls {how}.",
+    fix = (
         "Look at `sysctl kernel.io_uring_disabled` (0 allows everybody) "
-        "and at `grep Seccomp: /proc/self/status` (2 is a filter).",
+        "and at `grep Seccomp: /proc/self/status` (2 is a filter)."
     )
+    if facts.killed_by is not None:
+        how = "was ended by a signal"
+    elif facts.fork_errno is not None:
+        how = f"could not be made ({errno_name(facts.fork_errno)})"
+        if facts.fork_errno == errno.EAGAIN:
+            fix = (
+                "Let there be more processes: `ulimit -u` (of this user), pids.max (of the cgroup), "
+                "`docker run --pids-limit=NUMBER`."
+            )
+    else:
+        how = "could not be started or did not answer"
+    why = f"the cause is not known, because the child process that tries io_uring's system calls {how}."
+    return _diagnose(facts, "unknown", POSSIBLE, why, fix)
 
 
 def _together(calls: Sequence[str]) -> str:
@@ -257,8 +265,8 @@ def _seccomp_fix(facts: Facts) -> str:
     if facts.runtime == "Podman":
         return (
             "To check: `podman run --security-opt seccomp=unconfined ...`. For good: copy "
-            f"/usr/share/containers/seccomp.json, move {_THREE_CALLS} to the list whose action is SCMP_ACT_ALLOW, "
-            "and `podman run --security-opt seccomp=COPY ...`."
+            f"/usr/share/containers/seccomp.json, add {_THREE_CALLS} to its longest list of names, whose action is "
+            "SCMP_ACT_ALLOW, take them out of any other, and `podman run --security-opt seccomp=COPY ...`."
         )
     if facts.runtime == "Kubernetes":
         return (
