@@ -247,6 +247,21 @@ def test_what_an_exception_says(present: bool | None, error: Exception) -> None:
     assert bench.attempt(trial_of(work))[0] is present
 
 
+@pytest.mark.portable
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
+def test_a_request_that_lacked_something_is_no_answer(number: int) -> None:
+    found = bench.attempt(trial_of(lambda: bench.succeeded("the accept", -number)))
+    assert found == (None, f"{errno.errorcode[number]}: the accept")
+
+
+@pytest.mark.portable
+def test_a_ring_that_cannot_be_made_is_told_without_what_to_do_for_a_process_that_has_ended() -> None:
+    def work() -> str:
+        raise RingSetupError(errno.EMFILE, f"As root, `prlimit --pid {os.getpid()}`.")
+
+    assert bench.attempt(trial_of(work)) == (None, "io_uring_setup failed with EMFILE")
+
+
 def test_no_memory_is_no_answer() -> None:
     def work() -> Behaviour:
         limit_memlock(0)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ... import abi
-from ...diagnosis.report import errno_name
+from ...diagnosis.report import errno_name, failed
 from ...errors import RingSetupError, UnsupportedError
 from ...ring import Ring
 
@@ -25,6 +25,7 @@ MOMENT_NS: Final = 1_000_000
 
 # What the kernel answers to a set-up or a verb that it does not know, and what a restriction does.
 _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES)
+_SHORTAGES: Final = (errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE)
 
 
 class Negative(Exception):
@@ -49,8 +50,9 @@ def attempt(trial: Trial) -> tuple[bool | None, str]:
     except OSError as error:
         # What the trial needs besides io_uring, such as a socket, says nothing about the kernel's io_uring.
         of_io_uring = isinstance(error, RingSetupError) or str(error.strerror).startswith("io_uring_")
-        is_told = isinstance(error, RingSetupError) or error.errno is None
-        text = str(error) if is_told else f"{errno_name(error.errno or 0)}: {error.strerror}"
+        text = str(error) if error.errno is None else f"{errno_name(error.errno)}: {error.strerror}"
+        if isinstance(error, RingSetupError):
+            text = failed(error.errno or 0)  # what its own text tells to do may name this process, which ends
         return False if of_io_uring and error.errno in _REFUSALS else None, text
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
@@ -90,9 +92,9 @@ class TrialRing(Ring):
 
 
 def succeeded(what: str, res: int) -> int:
-    """`res`, of which -errno means that the kernel does not do it, and a lack of memory nothing."""
-    if res == -errno.ENOMEM:
-        raise OSError(errno.ENOMEM, what)
+    """`res`, of which -errno means that the kernel does not do it, and a lack of memory or of fds nothing."""
+    if -res in _SHORTAGES:
+        raise OSError(-res, what)
     if res < 0:
         raise Negative(f"{what} gave {errno_name(-res)}")
     return res
