@@ -178,6 +178,16 @@ def test_filter_that_kills_for_some_verbs_leaves_the_other_answers() -> None:
     assert None not in {row.present for row in (*found.report.features, *found.report.opcodes)}
 
 
+def test_operations_that_are_not_found_out_are_not_counted() -> None:
+    def work() -> Found:
+        install_filter(RET_KILL_PROCESS, (REGISTER,), argument=(1, 8))  # PROBE, and the verbs with that bit
+        return look()
+
+    found = in_child(work)
+    assert found.verdict == ("usable", 0) and {row.present for row in found.report.opcodes} == {None}
+    assert found.report.verdict.summary == f"io_uring can be used here: Linux {os.uname().release}."
+
+
 # -- RLIMIT_MEMLOCK.
 
 

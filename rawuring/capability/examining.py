@@ -121,8 +121,10 @@ def _tool() -> Tool:
 def _verdict(found: Sequence[Diagnosis], opcodes: Sequence[Row], memlock: Memlock, kernel: Kernel) -> Verdict:
     if found:
         return Verdict(*status_of(found[0]), found[0].sentence)
-    count = sum(row.present is True for row in opcodes)
-    text = f"io_uring can be used here: Linux {kernel.release}, with {count} of {len(opcodes)} known operations"
+    text = f"io_uring can be used here: Linux {kernel.release}"
+    if any(row.present is not None for row in opcodes):
+        count = sum(row.present is True for row in opcodes)
+        text += f", with {count} of {len(opcodes)} known operations"
     if memlock.is_charged and memlock.largest_ring_entries is not None:
         text += f"; RLIMIT_MEMLOCK has room for one ring of {memlock.largest_ring_entries} entries"
     return Verdict("usable", 0, f"{text}.")
