@@ -154,6 +154,23 @@ def test_a_filter_that_kills_does_not_kill_the_probe() -> None:
     assert json.loads(output)["diagnosis"][0]["cause"] == "seccomp"
 
 
+@pytest.mark.portable
+def test_whoever_started_it_may_ignore_its_children() -> None:
+    """SIGCHLD that is ignored stays so across an exec, and then no child's end is told."""
+    ignoring = (
+        "import os, signal, sys\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        f"os.execv(sys.executable, [sys.executable, {TOOL[0]!r}, '--json'])"
+    )
+
+    def look() -> tuple[int, str, str]:
+        sandbox.install_filter(sandbox.RET_KILL_PROCESS, sandbox.CALLS)
+        return probe(program=("-c", ignoring))
+
+    status, output, errors = sandbox.in_child(look)
+    assert (status, errors) == (3, "")
+    assert json.loads(output)["diagnosis"][0]["confidence"] == "certain"
+
+
 # --- where it prints
 
 

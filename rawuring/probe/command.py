@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 
 from ..hints import TYPE_CHECKING
@@ -81,6 +82,8 @@ def examine(run: bool) -> Document:
     try:
         from .. import capability
 
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; it hides which signal ended a child
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return capability.document(capability.examine(run))
     except Exception as error:
         import traceback
