@@ -12,14 +12,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from conftest import RunChild
 from sandbox import RET_ERRNO, become_ordinary, in_child, install_filter, limit_memlock
 
 from rawuring import Ring, RingSetupError, abi, capability, register, syscalls
 from rawuring.capability import answering, behaviour
-from rawuring.capability.behaviour import bench
+from rawuring.capability.behaviour import bench, rings
 from rawuring.capability.report import BACKPORT, LATER, OK, Behaviour, Report
 from rawuring.diagnosis import why_unavailable
 
@@ -213,12 +213,9 @@ def test_negative_where_completions_are_lost(report: Report, monkeypatch: pytest
 # -- What is not found out.
 
 
-def trial_of(work: Callable[[], Any]) -> bench.Trial:
-    return bench.Trial("example", "an example", "5.10", work)
-
-
-def test_a_trial_that_is_ended_is_not_found_out() -> None:
-    found = behaviour.try_out(trial_of(lambda: os.kill(os.getpid(), signal.SIGKILL)), RELEASE)
+def test_a_trial_that_is_ended_is_not_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rings, "sqpoll", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    found = behaviour.try_out(behaviour.TRIALS["sqpoll"], RELEASE)
     assert (found.present, found.state) == (None, "unknown")
 
 
@@ -244,14 +241,16 @@ def test_what_an_exception_says(present: bool | None, error: Exception) -> None:
     def work() -> str:
         raise error
 
-    assert bench.attempt(trial_of(work))[0] is present
+    assert bench.attempt(work)[0] is present
 
 
 @pytest.mark.portable
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
 def test_a_request_that_lacked_something_is_no_answer(number: int) -> None:
-    found = bench.attempt(trial_of(lambda: bench.succeeded("the accept", -number)))
-    assert found == (None, f"{errno.errorcode[number]}: the accept")
+    def work() -> str:
+        return str(bench.succeeded("the accept", -number))
+
+    assert bench.attempt(work) == (None, f"{errno.errorcode[number]}: the accept")
 
 
 @pytest.mark.portable
@@ -259,7 +258,7 @@ def test_a_ring_that_cannot_be_made_is_told_without_what_to_do_for_a_process_tha
     def work() -> str:
         raise RingSetupError(errno.EMFILE, f"As root, `prlimit --pid {os.getpid()}`.")
 
-    assert bench.attempt(trial_of(work)) == (None, "io_uring_setup failed with EMFILE")
+    assert bench.attempt(work) == (None, "io_uring_setup failed with EMFILE")
 
 
 def test_no_memory_is_no_answer() -> None:
@@ -270,6 +269,17 @@ def test_no_memory_is_no_answer() -> None:
 
     found = in_child(work)
     assert (found.present, found.state) == (None, "unknown") and "ENOMEM" in found.detail
+
+
+@pytest.mark.portable
+def test_trials_are_loaded_when_they_are_run(run_child: RunChild) -> None:
+    run_child("""
+        import sys
+        from rawuring import capability
+
+        capability.examine()
+        assert "rawuring.capability.behaviour.bench" not in sys.modules and "socket" not in sys.modules
+    """)
 
 
 def test_behaviours_are_not_tried_where_no_ring_can_be_made() -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from ... import abi
 from ...diagnosis.report import errno_name, failed
@@ -32,19 +32,10 @@ class Negative(Exception):
     """The kernel does not do it; the text is what it did."""
 
 
-class Trial(NamedTuple):
-    """A behaviour, and how to try it out: `work` returns what was seen, or raises."""
-
-    name: str
-    title: str
-    since: str
-    work: Callable[[], str]
-
-
-def attempt(trial: Trial) -> tuple[bool | None, str]:
+def attempt(work: Callable[[], str]) -> tuple[bool | None, str]:
     """Is the behaviour there (None: not found out), and what was seen?"""
     try:
-        return True, trial.work()
+        return True, work()
     except (Negative, UnsupportedError) as error:
         return False, str(error)
     except OSError as error:

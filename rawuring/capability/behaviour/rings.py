@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final
 
 from ... import abi, register, syscalls
 from ...register.calling import address
-from .bench import Trial, TrialRing, connected_to, expect, listener, pipe, receive, succeeded
+from .bench import TrialRing, connected_to, expect, listener, pipe, receive, succeeded
 
 _Flag, _Setup = abi.SqeFlag, abi.Setup
 
@@ -101,14 +100,3 @@ def cq_overflow() -> str:
     for res in found.values():
         succeeded("a request", res)
     return "16 completions came through a queue of 8"
-
-
-TRIALS: Final = (
-    Trial("registered_files", "registered files", abi.Register.FILES.since, registered_files),
-    Trial("direct_descriptors", "direct descriptors", abi.Accept.MULTISHOT.since, direct_descriptors),
-    Trial("msg_ring", "message to another ring", abi.MsgRingCommand.DATA.since, msg_ring),
-    Trial("msg_ring_fd", "file to another ring", abi.MsgRingCommand.SEND_FD.since, msg_ring_fd),
-    Trial("registered_ring_fd", "registered ring fd", abi.Register.RING_FDS.since, registered_ring_fd),
-    Trial("sqpoll", "SQPOLL", _Setup.SQPOLL.since, sqpoll),
-    Trial("cq_overflow", "CQ overflow loses nothing", abi.Feature.NODROP.since, cq_overflow),
-)

@@ -12,7 +12,7 @@ from typing import Final
 from ... import abi, register
 from ...buffers import BufferGroup
 from ...register.calling import address
-from .bench import Trial, TrialRing, connected_to, expect, goes_on, listener, pair, pipe, receive, succeeded, tcp_pair
+from .bench import TrialRing, connected_to, expect, goes_on, listener, pair, pipe, receive, succeeded, tcp_pair
 
 _Flag = abi.SqeFlag
 _MESSAGES: Final = (b"first", b"second")
@@ -185,19 +185,3 @@ def registered_buffers() -> str:
         res = succeeded("the read", ring.take_one()[1])
     expect(buffer[64 : 64 + res] == b"fixed", "what was read is not what was written")
     return "written and read through a registered buffer"
-
-
-TRIALS: Final = (
-    Trial("accept_multishot", "multishot accept", abi.Accept.MULTISHOT.since, accept_multishot),
-    Trial("recv_multishot", "multishot receive", abi.RecvSend.RECV_MULTISHOT.since, recv_multishot),
-    Trial("recvmsg_multishot", "multishot recvmsg", abi.RecvSend.RECV_MULTISHOT.since, recvmsg_multishot),
-    Trial("read_multishot", "multishot read", abi.Op.READ_MULTISHOT.since, read_multishot),
-    Trial("recv_poll_first", "receive that polls first", abi.RecvSend.POLL_FIRST.since, recv_poll_first),
-    Trial("provided_buffers", "provided buffers, legacy kind", abi.Op.PROVIDE_BUFFERS.since, provided_buffers),
-    Trial("provided_buffer_ring", "provided-buffer ring", abi.Register.PBUF_RING.since, provided_buffer_ring),
-    Trial("incremental_buffers", "incremental buffers", abi.PbufRing.INC.since, incremental_buffers),
-    Trial("recv_bundle", "receive bundle", abi.RecvSend.BUNDLE.since, recv_bundle),
-    Trial("send_bundle", "send bundle", abi.RecvSend.BUNDLE.since, send_bundle),
-    Trial("send_zc", "zero-copy send", abi.Op.SEND_ZC.since, send_zc),
-    Trial("registered_buffers", "registered buffers", abi.Register.BUFFERS.since, registered_buffers),
-)

@@ -10,13 +10,10 @@ import errno
 import os
 import select
 import socket
-from typing import Final
 
 from ... import abi, syscalls
 from ...register.calling import address
-from .bench import (
-    MOMENT_NS, Negative, Trial, TrialRing, expect, goes_on, outcome, pair, pipe, receive, succeeded, timespec,
-)  # fmt: skip
+from .bench import MOMENT_NS, Negative, TrialRing, expect, goes_on, outcome, pair, pipe, receive, succeeded, timespec
 
 _Flag = abi.SqeFlag
 
@@ -103,7 +100,7 @@ def cancel_fd() -> str:
     return "a poll was cancelled by the fd it waited for"
 
 
-def cqe_skip() -> str:
+def cqe_skip_success() -> str:
     with TrialRing() as ring, pair() as (one, other):
         data = bytearray(b"quiet")
         ring.sq.prep_send(one.fileno(), address(data), len(data), socket.MSG_NOSIGNAL, user_data=1,
@@ -113,14 +110,3 @@ def cqe_skip() -> str:
         expect(user_data == 2, f"a send that was to be silent gave {outcome(res)}")
         expect(receive(other, 5) == b"quiet", "the silent send sent something else")
     return "a send that succeeded left no completion"
-
-
-TRIALS: Final = (
-    Trial("wait_timeout", "wait with a timeout", abi.Feature.EXT_ARG.since, wait_timeout),
-    Trial("linked_requests", "linked requests", _Flag.IO_LINK.since, linked_requests),
-    Trial("linked_timeout", "linked timeout", abi.Op.LINK_TIMEOUT.since, linked_timeout),
-    Trial("timeout_multishot", "multishot timeout", abi.Timeout.MULTISHOT.since, timeout_multishot),
-    Trial("poll_multishot", "multishot poll", abi.Poll.ADD_MULTI.since, poll_multishot),
-    Trial("cancel_fd", "cancel by fd", abi.Cancel.FD.since, cancel_fd),
-    Trial("cqe_skip_success", "success without a completion", _Flag.CQE_SKIP_SUCCESS.since, cqe_skip),
-)
