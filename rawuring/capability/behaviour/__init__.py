@@ -3,7 +3,8 @@
 May import every room below capability, and its siblings. Never waits for anything without a limit.
 
 * TRIALS is the table of them, in the order of the rows. A report that tries nothing loads no more than this.
-* `waiting`, `transfers` and `rings` have a function of each trial's name: it returns a line on what was seen, or raises.
+* `waiting`, `transfers` and `rings` have a function of each trial's name: it returns a line on what was seen, or
+  raises.
 * `bench` has what these share: a ring, something to talk to, and the wait for completions.
 """
 
