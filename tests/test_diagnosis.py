@@ -448,7 +448,7 @@ class TestChild:
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "waitpid", refuse)
-            assert child.run(lambda memory: None, 2).octets == b"\xff\xff"
+            assert child.run(lambda memory: None, 2) == (b"\xff\xff", None, None)
         os.waitpid(pids[0], 0)
 
 

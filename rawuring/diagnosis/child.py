@@ -57,7 +57,7 @@ def run(work: Callable[[memoryview], None], nbytes: int, timeout_s: float = TIME
                     _work_and_exit(work, memory)
             killed_by = _wait(pid, timeout_s)
         except (OSError, RuntimeError) as error:  # too many processes, or an interpreter that must not fork
-            return Outcome(nothing, refusal=getattr(error, "errno", None))
+            return Outcome(nothing, refusal=None if pid else getattr(error, "errno", None))
         finally:
             # An exception raised by a signal handler can come here in both processes.
             if os.getpid() != parent:
