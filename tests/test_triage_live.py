@@ -244,9 +244,38 @@ def test_no_memlock() -> None:
 
 def in_program(fix: str) -> str:
     """The Python statement that a fix tells to run."""
-    found = re.search(r"resource\.setrlimit\(resource\.RLIMIT_MEMLOCK, \(-?\d+, -?\d+\)\)", fix)
+    found = re.search(r"resource\.setrlimit\(resource\.RLIMIT_\w+, \(-?\d+, -?\d+\)\)", fix)
     assert found is not None, fix
     return found.group()
+
+
+def test_no_fd_is_free() -> None:
+    def work() -> tuple[Found, Found]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        before = look()
+        exec(in_program(before.report.diagnosis[0].fix), {"resource": resource})
+        return before, look()
+
+    before, after = in_child(work)
+    assert (before.verdict, before.cause) == (("blocked", 3), ("fd-limit", "certain"))
+    check_error(before)
+    assert (after.verdict, after.error) == (("usable", 0), None)
+
+
+def test_no_process_can_be_made() -> None:
+    def work() -> tuple[Found, Found]:
+        limits = resource.getrlimit(resource.RLIMIT_NPROC)
+        become_ordinary()
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
+        before = look()
+        resource.setrlimit(resource.RLIMIT_NPROC, limits)  # as `ulimit -u` does
+        return before, look()
+
+    before, after = in_child(work)
+    # A ring can be made, but only a child may try what a filter might kill it for.
+    assert (before.verdict, before.cause, before.error) == (("undecided", 5), ("unknown", "possible"), None)
+    assert "(EAGAIN)" in before.report.verdict.summary and "`ulimit -u`" in before.report.diagnosis[0].fix
+    assert (after.verdict, after.error) == (("usable", 0), None)
 
 
 def test_no_memlock_and_no_way_to_raise_it_but_as_root() -> None:
