@@ -274,13 +274,22 @@ def unread(sock: socket.socket) -> int:
 
 
 def push_until_blocked(sock: socket.socket, server: EchoProcess) -> int:
-    """Send and never receive, until the server rests and does not take what has come; how many bytes went."""
+    """Send and never receive, until the server rests and does not take what has come; how many bytes went.
+
+    Or until nothing has moved for a second: the kernel may stop sending for as long and longer, when a receiver that is
+    full has dropped what would have told it that there is room.
+    """
     sock.setblocking(False)
     nbytes = 0
-    while select.select([], [sock], [], 0.1)[1] or not (unread(sock) and server.rests()):
-        with contextlib.suppress(BlockingIOError):
-            at = nbytes % len(NOISE)
-            nbytes += sock.send(NOISE[at : at + 65536])
+    patience = 10
+    while patience:
+        if select.select([], [sock], [], 0.1)[1]:
+            with contextlib.suppress(BlockingIOError):
+                at = nbytes % len(NOISE)
+                nbytes += sock.send(NOISE[at : at + 65536])
+            patience = 10
+        elif server.rests():
+            patience = 0 if unread(sock) else patience - 1
     sock.setblocking(True)
     return nbytes
 
