@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import RunChild
 from sandbox import CALLS, RET_ERRNO, in_child, install_filter
 from support import needs
 
@@ -146,7 +147,7 @@ def test_what_the_kernel_knows_beyond_the_tables_is_counted(monkeypatch: pytest.
         sqe_flags=0,
         nr_query_opcodes=1,
     )
-    monkeypatch.setattr(register, "query", lambda: future)
+    monkeypatch.setattr(asking, "query", lambda: future)
     answers = asking.ask(can_make_ring=False, can_register=True)
     beyond = {name: answer.beyond for name, answer in answers.items()}
     assert beyond == {"features": 1, "setup_flags": 2, "opcodes": 3, "register_ops": 1}
@@ -357,6 +358,26 @@ def test_no_fd_is_free() -> None:
 
     found = in_child(work)
     assert (found.verdict.exit_code, found.diagnosis[0].cause) == (3, "fd-limit")
+
+
+def test_children_import_nothing(run_child: RunChild) -> None:
+    """What another thread is importing at the fork stays locked in the child, which would wait for ever."""
+    run_child("""
+        import sys
+        from rawuring import capability
+        from rawuring.diagnosis import child
+
+        prepare = child._leave_no_core
+
+        def prepare_without_finders():
+            prepare()
+            sys.meta_path.clear()
+
+        child._leave_no_core = prepare_without_finders
+        report = capability.examine()
+        rows = [*report.features, *report.setup_flags, *report.opcodes, *report.register_ops]
+        assert None not in {row.present for row in rows}
+    """)
 
 
 # -- Traces.

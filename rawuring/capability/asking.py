@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from .. import abi, register, syscalls
 from ..diagnosis import facts, is_known
+from ..register.queries import Query, query
 from .answering import in_child
 
 _Register, _Setup = abi.Register, abi.Setup
@@ -61,9 +62,9 @@ def _by_count(table: Iterable[int], count: int) -> _Found:
     return [(value, value < count, _QUERY) for value in known], max(0, count - len(known))
 
 
-def _query() -> register.Query | None:
+def _query() -> Query | None:
     try:
-        return register.query()
+        return query()
     except OSError:
         return None
 

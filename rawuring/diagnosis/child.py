@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import resource
 import signal
 import time
 import warnings
@@ -38,7 +39,8 @@ def run(work: Callable[[memoryview], None], nbytes: int, timeout_s: float = TIME
     """Let `work` answer in `nbytes` bytes of memory, in a forked child that has so long for it.
 
     The memory is shared. A pipe would need two fds, which may be what is lacking, and would not
-    end while a child of another thread holds a copy.
+    end while a child of another thread holds a copy. `work` had better import nothing: a module that
+    another thread is importing just now stays locked in the child.
     """
     parent, pid, killed_by = os.getpid(), 0, None
     nothing = bytes([UNWRITTEN]) * nbytes
@@ -81,9 +83,7 @@ def _leave_no_core() -> None:
     """As far as a filter lets it: sandboxes forbid limits, and what else changes a process."""
     with contextlib.suppress(OSError):
         signal.signal(signal.SIGSYS, signal.SIG_DFL)
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
