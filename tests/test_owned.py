@@ -321,7 +321,7 @@ def test_a_closed_rings_tables_act_on_nobody_elses_ring() -> None:
         assert other.fileno() == number, "the test needs the number again"
         slot: Fixed = other.openat_direct("/dev/zero", other.file_table(2)).wait()
         other.register_buffers([bytearray(8)])
-        other.buffer_ring(2, 16)
+        theirs = other.buffer_ring(2, 16)
         with pytest.raises(OutOfOrderError):
             files[0].close()
         files.unregister()
@@ -333,7 +333,7 @@ def test_a_closed_rings_tables_act_on_nobody_elses_ring() -> None:
         assert other.read(slot, bytearray(3)).wait() == 3
         # They are still there.
         register.unregister_buffers(other.fileno())
-        register.unregister_pbuf_ring(other.fileno(), 0)
+        register.unregister_pbuf_ring(other.fileno(), theirs.bgid)
 
 
 # --- sockets
@@ -878,6 +878,37 @@ def test_buffer_groups_are_closed_when_nothing_uses_them(ring: Ring, messages: P
 
 
 # --- what wait() promises
+
+
+def test_a_group_that_was_closed_gives_its_number_to_one_that_begins_anew(ring: Ring, pair: Pair) -> None:
+    """Where the kernel goes on with the old head, it finds no buffer in the new ring, or the same ones for ever."""
+    needs("5.19", newest(ring) >= (5, 19))
+    ours, theirs = pair
+    for number in range(5):
+        pool = ring.buffer_ring(2, 16)
+        for _ in range(number + 1):
+            theirs.send(b"data")
+            assert ring.recv_select(ours, pool).wait(HANG_NS) == b"data"
+        ring.close_buffer_ring(pool)
+
+
+@pytest.mark.parametrize("head", [None, 3])
+def test_a_group_that_would_not_begin_anew_is_refused(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch, head: int | None
+) -> None:
+    def buf_ring_head(fd: int, bgid: int) -> int:
+        if head is None:  # before Linux 6.8
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return head
+
+    needs("5.19", newest(ring) >= (5, 19))
+    ring.close_buffer_ring(ring.buffer_ring(2, 16, bgid=7))
+    monkeypatch.setattr(register, "buf_ring_head", buf_ring_head)
+    with pytest.raises(OutOfOrderError, match="group 7 had a ring before"):
+        ring.buffer_ring(2, 16, bgid=7)
+    monkeypatch.setattr(register, "buf_ring_head", lambda fd, bgid: 0)
+    ring.close_buffer_ring(ring.buffer_ring(2, 16, bgid=7))
+    assert ring.buffer_ring(2, 16).bgid >= 64
 
 
 def test_wait_raises_the_oserror_of_the_result(ring: Ring) -> None:

@@ -28,6 +28,9 @@ def pbuf_ring(
     data twice for one CQE (both mended in later ones of 6.12 and 6.18): there the kernel is done with
     a buffer when it is full, or when `buf_ring_head` has passed it.
 
+    A kernel such as 6.1 keeps the head of a group below 64 when its ring is unregistered: the next
+    ring of that group is used from there on, past its tail if that is less. Take another group.
+
     Since      Linux 5.19 (MMAP 6.4, INC 6.12, `min_left` 7.1)      Man   io_uring_register_buf_ring(3)
     Memory     registered: the ring and every buffer in it
     Errors     EEXIST the group is taken; EINVAL not a power of two, above 32768, not aligned

@@ -37,6 +37,10 @@ __all__ = ["WANTED_FLAGS", "Ring"]
 _Setup = abi.Setup
 Group = TypeVar("Group", bound=BufferRing)
 
+FORGETFUL_BGID: Final = 64
+"""Groups from here on begin anew each time. Those below have a place of their own in kernels such as
+6.1, which keeps the head of a buffer ring that was closed for the one that comes after it."""
+
 # Which release explains that an encoder's request is refused, where the opcode alone does not.
 _FORMS: Final[dict[str, str]] = {
     "readv": abi.Op.READV.since,
@@ -124,7 +128,7 @@ class Ring(Resizing, Operations):
     Since      Linux 5.10           Man   io_uring_setup(2), io_uring(7)
     """
 
-    __slots__ = ("_supported",)
+    __slots__ = ("_supported", "_ended_groups")
 
     def __init__(
         self,
@@ -150,6 +154,7 @@ class Ring(Resizing, Operations):
         self._inflight = {}
         self._reaped = NOTHING
         self._groups = {}
+        self._ended_groups: set[int] = set()
         self._registered_buffers = None
         self._file_table = None
         self._registered_index = -1
@@ -316,6 +321,8 @@ class Ring(Resizing, Operations):
         self._locates = self._locates or pool.locates
         try:
             pool.register()
+            if pool.bgid in self._ended_groups:
+                self._check_begins_anew(pool)
         except BaseException as error:
             pool.unregister()
             del self._groups[pool.bgid]
@@ -344,6 +351,20 @@ class Ring(Resizing, Operations):
             )
         pool.unregister()
         self._groups.pop(pool.bgid, None)
+        if pool.bgid < FORGETFUL_BGID:
+            self._ended_groups.add(pool.bgid)
+
+    def _check_begins_anew(self, pool: BufferRing) -> None:
+        """Refuse a group in which the kernel would go on where its last ring ended, past the tail: into lent buffers."""
+        try:
+            begins_anew = register.buf_ring_head(self._fd, pool.bgid) == 0
+        except OSError:
+            begins_anew = False
+        if not begins_anew:
+            raise OutOfOrderError(
+                f"group {pool.bgid} had a ring before, and this kernel goes on where that ended: leave out `bgid` for a "
+                f"free one, or take one from {FORGETFUL_BGID} on"
+            )
 
     def provided_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> ProvidedBuffers:
         """Make a group of the legacy kind and queue the request that provides all its buffers.
@@ -390,7 +411,7 @@ class Ring(Resizing, Operations):
 
     def _free_bgid(self, bgid: int | None) -> int:
         if bgid is None:
-            return next(bgid for bgid in range(1 << 16) if bgid not in self._groups)
+            return next(bgid for bgid in range(FORGETFUL_BGID, 1 << 16) if bgid not in self._groups)
         if bgid in self._groups:
             raise OutOfOrderError(f"there is a group {bgid} of provided buffers already: leave out `bgid` for a free one")
         return bgid
