@@ -182,7 +182,8 @@ def test_peers_that_never_read_beside_50_that_do(options: tuple[str, ...]) -> No
         slow = [connect(server.port, receive_nbytes=SLOW_NBYTES) for _ in range(4)]
         nbytes = in_threads(lambda sock: push_until_blocked(sock, server), slow, len(slow))
         rounds(server.port, 50, 20, 50)
-        assert server.resident_nbytes() - before < 24 << 20
+        # The pool of 8 MiB, and for each of them a queue above the mark by at most what was taken in one turn, a pool.
+        assert server.resident_nbytes() - before < 48 << 20
         resumed, ended, was_reset, left = slow
         expect_noise(resumed, nbytes[0])
         echo(resumed, b"and on it goes")

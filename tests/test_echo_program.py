@@ -24,7 +24,6 @@ from echo_client import (
     message,
     push_until_blocked,
     receive,
-    rounds,
     run_echo,
     state,
     until,
@@ -213,11 +212,13 @@ def test_workers_share_the_port_and_their_work_is_added_up(kind: tuple[str, ...]
     with EchoProcess(*kind, "--workers", "3") as server:
         assert re.match(r"Listening on 127\.0\.0\.1:\d+, 3 workers, each with (mode|backend) ", server.first_line)
         assert len(server.children()) == 3
-        rounds(server.port, 40, 5, 100)
-        with connect(server.port) as sock:
-            echo(sock, b"one more")
+        with connections(server.port, 40) as socks:
+            for number in range(5):
+                for key, sock in enumerate(socks):
+                    echo(sock, message(key, number, 100))
+            echo(socks[0], b"one more")
         output = server.stop(signal.SIGINT)
-        assert re.match(r"Stopped by SIGINT after .* s: 41 connections, 201 echoes, 20,008 bytes", output)
+        assert re.match(r"Stopped by SIGINT after .* s: 40 connections, 201 echoes, 20,008 bytes", output)
 
 
 @pytest.mark.portable
