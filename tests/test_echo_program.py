@@ -24,6 +24,7 @@ from echo_client import (
     message,
     push_until_blocked,
     receive,
+    rounds,
     run_echo,
     state,
     until,
