@@ -478,14 +478,14 @@ def test_time_stamps_of_what_was_sent(datagrams: Pair, setup_flag: abi.Setup, ho
         for _ in range(3):
             assert ring.sendto(one, b"hello", other.getsockname()).wait(HANG_NS) == 5
         while len(outcomes) < 6:
+            if outcomes and outcomes[-1][0] < 0:
+                raise stream.error(outcomes[-1][0])
             if how == "callback":
                 assert ring.run_once(HANG_NS)
             else:
                 outcome = stream.next(HANG_NS)
                 assert outcome is not None
                 outcomes.append(outcome)
-            if outcomes and outcomes[-1][0] < 0:
-                raise stream.error(outcomes[-1][0])
         after = time.time_ns()
         found = [stamp for outcome in outcomes if (stamp := stream.timestamp(*outcome))]
         assert sorted((stamp.key, stamp.kind) for stamp in found) == [
