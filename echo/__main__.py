@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import resource
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -92,8 +93,16 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def offer(text: str) -> None:
+    """The same of what may be left out: a reader who is there and does not read does not stop the server either."""
+    output = select.poll()
+    output.register(1, select.POLLOUT)
+    if output.poll(0):
+        say(text)
+
+
 def ignore(text: str) -> None:
-    """What --quiet does with statistics."""
+    """What --quiet does with all that may be left out."""
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -126,7 +135,8 @@ def serve(arguments: argparse.Namespace) -> None:
         stats=arguments.stats,
     )
     quiet = arguments.quiet
-    tell = Rates(ignore if quiet else say).tell
+    mention = ignore if quiet else offer
+    tell = Rates(mention).tell
     make_server = server_class(arguments.backend)
     raise_file_limit()
     started = time.monotonic()
@@ -134,20 +144,19 @@ def serve(arguments: argparse.Namespace) -> None:
         server: Workers | EpollServer | RingServer
         where = arguments.host, arguments.port, arguments.backlog
         if arguments.workers > 1:
-            server = Workers(*where, arguments.workers, make_server, signals, options, ignore if quiet else say, tell)
+            server = Workers(*where, arguments.workers, make_server, signals, options, mention, tell)
             stack.callback(server.close)
         else:
             listener = stack.enter_context(listen(*where))
-            server = make_server(listener, signals.reader, options, ignore if quiet else say, tell)
+            server = make_server(listener, signals.reader, options, mention, tell)
             stack.callback(server.close)
         if not quiet:
             say(f"Listening on {server.address}, {server.about}. Ctrl-C stops.")
         elif not arguments.port:
             say(server.address.rpartition(":")[2])
         server.run()
-        if not quiet:
-            seconds = time.monotonic() - started
-            say(f"Stopped by {server.stopped_by} after {seconds:,.1f} s: {server.counts().text()}")
+        seconds = time.monotonic() - started
+        mention(f"Stopped by {server.stopped_by} after {seconds:,.1f} s: {server.counts().text()}")
 
 
 def server_class(backend: str) -> type[EpollServer] | type[RingServer]:

@@ -90,6 +90,8 @@ class Workers:
         say: Say,
         tell: Tell,
     ) -> None:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; nobody could be waited for
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._holder = bind(host, port)
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.address = address_of(self._holder)
@@ -225,7 +227,7 @@ class Workers:
             try:
                 pid = os.fork()
                 if not pid:
-                    _work(parent, lambda: self._serve(place, theirs), theirs)
+                    _work(parent, lambda: self._serve(place, ours, theirs), theirs)
             except OSError:
                 ours.close()
                 raise
@@ -235,8 +237,9 @@ class Workers:
         self._workers[ours.fileno()] = Worker(place, pid, ours)
         self._poll.register(ours, select.POLLIN)
 
-    def _serve(self, place: int, channel: socket.socket) -> None:
+    def _serve(self, place: int, parents: socket.socket, channel: socket.socket) -> None:
         """The life of a worker."""
+        parents.close()  # or the end of the parent would not be that of the channel
         for worker in self._workers.values():
             worker.channel.close()
         self._signals.reader.close()
@@ -266,8 +269,9 @@ def shares(options: Options, number: int) -> Iterator[Options]:
 
 
 def _send(channel: socket.socket, msg_flags: int = 0, **message: Any) -> None:
-    """A message to the parent."""
-    channel.send(json.dumps(message).encode(), msg_flags)
+    """A message to the parent, if it is there."""
+    with contextlib.suppress(BrokenPipeError):
+        channel.send(json.dumps(message).encode(), msg_flags)
 
 
 def _work(parent: int, serve: Callable[[], None], channel: socket.socket) -> None:

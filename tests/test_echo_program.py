@@ -31,6 +31,7 @@ from echo_client import (
 )
 from echo_servers import kind as kind
 from echo_servers import missing
+from emulation import HANG_S
 
 from echo.needs import AUTO, MODES
 
@@ -130,6 +131,23 @@ def test_a_reader_of_the_statistics_who_goes_away(kind: tuple[str, ...], workers
             time.sleep(0.005)
         server.process.stdout = None
         server.stop()
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_of_the_statistics_who_does_not_read(workers: str) -> None:
+    with EchoProcess("--backend", "epoll", "--stats", "0.01", "--workers", workers) as server:
+        output = os.open(f"/proc/{server.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(output, bytes(4096))
+        os.close(output)
+        with connect(server.port) as sock:
+            for number in range(20):
+                echo(sock, message(0, number, 100))
+                time.sleep(0.005)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(HANG_S) == 0
 
 
 @pytest.mark.slow
@@ -293,9 +311,27 @@ def gets_back(sock: socket.socket, data: bytes) -> bool:
     return False
 
 
+NOBODY_WAITS = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+"""As a server is started by a parent that ignores how its children end."""
+
+
 @pytest.mark.portable
-def test_workers_die_with_their_parent(kind: tuple[str, ...]) -> None:
-    with EchoProcess(*kind, "--workers", "2") as server, connect(server.port) as sock:
+def test_a_killed_worker_is_replaced_where_sigchld_was_ignored() -> None:
+    with EchoProcess("--backend", "epoll", "--workers", "2", prelude=NOBODY_WAITS) as server:
+        assert server.process.stdout is not None
+        killed, survivor = server.children()
+        os.kill(killed, signal.SIGKILL)
+        assert server.process.stdout.readline().startswith(f"Worker {killed} was killed by SIGKILL: ")
+        until(lambda: len(server.children() - {survivor}) == 1, "another worker")
+        rounds(server.port, 10, 2, 100)
+        server.stop()
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("prelude", ["", "import echo.workers; echo.workers.PR_SET_PDEATHSIG = 0"])
+def test_workers_die_with_their_parent(kind: tuple[str, ...], prelude: str) -> None:
+    """By a signal; and where they get none, they see it."""
+    with EchoProcess(*kind, "--workers", "2", prelude=prelude) as server, connect(server.port) as sock:
         echo(sock, b"alive")
         workers = server.children()
         server.process.kill()
