@@ -26,6 +26,9 @@ CQ_ENTRIES = 4096
 SQES_PER_CQE = 4
 """More than any completion makes a mode and the server queue."""
 
+REFUSED = (errno.EBUSY, errno.EAGAIN)
+"""The kernel did not take what was queued: first, completions must be taken, or memory be found."""
+
 CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
@@ -76,6 +79,7 @@ class RingServer(Service[RingConnection]):
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and self.most_connections is None
         self._nenters = self._ncompletions = 0
+        self._early: list[Cqe] = []  # what was taken within a turn, for the next one
         self._await_signal()
         self.accept_more()
 
@@ -103,20 +107,23 @@ class RingServer(Service[RingConnection]):
         """
         mode, ring = self.mode, self.ring
         most = 0 if self._sqpoll else ring.entries // SQES_PER_CQE
-        submit_and_wait, take = ring.submit_and_wait, ring.completions
+        submit_and_wait, take, early = ring.submit_and_wait, ring.completions, self._early
         nenters = ncompletions = 0
         while self.state != ENDED:
             nenters += 1
             try:
                 if self.alarm is None:
-                    submit_and_wait(0 if mode.hurry else 1)
+                    submit_and_wait(0 if mode.hurry or early else 1)
                 else:
                     self._nenters, self._ncompletions = nenters, ncompletions
                     timeout = self.attend()
-                    submit_and_wait(0 if mode.hurry else 1, None if timeout is None else int(timeout * 1e9))
+                    submit_and_wait(0 if mode.hurry or early else 1, None if timeout is None else int(timeout * 1e9))
                 completions = take()
             except OSError as error:
                 completions = self._enter_again(error)
+            if early:
+                completions = early + completions
+                early.clear()
             if len(completions) >= CQ_ENTRIES:
                 # The kernel may hold more back, among them of sends that must not be taken for silent.
                 while ring.cq.overflowed:
@@ -127,9 +134,9 @@ class RingServer(Service[RingConnection]):
         self._nenters, self._ncompletions = nenters, ncompletions
 
     def _enter_again(self, error: OSError) -> list[Cqe]:
-        """The kernel did not take all that was queued: first, completions must be taken, or memory be found."""
+        """Submit what was refused, if it can be. What has completed since."""
         completions: list[Cqe] = []
-        while error.errno in (errno.EBUSY, errno.EAGAIN):
+        while error.errno in REFUSED:
             completions += self.ring.completions()
             time.sleep(0.001)
             try:
@@ -150,7 +157,13 @@ class RingServer(Service[RingConnection]):
     def make_room(self, nsqes: int = SQES_PER_CQE) -> None:
         """Flush the submission queue if so many more do not fit."""
         while self.ring.sq.space_left < nsqes:
-            self.ring.submit()
+            try:
+                self.ring.submit()
+            except OSError as error:
+                if error.errno not in REFUSED:
+                    raise
+                self._early += self.ring.completions()
+                time.sleep(0.001)
             if self._sqpoll:
                 os.sched_yield()
 

@@ -37,6 +37,16 @@ def refuse(*arguments):
     return submit_and_wait(*arguments)
 rawuring.Ring.submit_and_wait = refuse
 """,
+    "a tiny ring whose submits are refused now and then": """
+import errno, itertools, rawuring
+import echo.server as s; s.SQ_ENTRIES, s.CQ_ENTRIES = 8, 16
+submit, refusals = rawuring.Ring.submit, itertools.count()
+def refuse(*arguments):
+    if next(refusals) % 3 == 2:
+        raise OSError(errno.EBUSY, "not now")
+    return submit(*arguments)
+rawuring.Ring.submit = refuse
+""",
     "polls that break now and then": """
 import itertools
 from echo.modes.pairs import LinkPollRecvSend as mode
@@ -99,6 +109,14 @@ def test_an_unusual_ring(mode: str, unusual: str) -> None:
         server.stop()
 
 
+def test_submits_that_are_refused() -> None:
+    """As before Linux 5.19 while completions have overflowed."""
+    unusual = UNUSUAL["a tiny ring whose submits are refused now and then"]
+    with EchoProcess(*options_of("recv-send"), "--buffer-size", "4000", prelude=unusual) as server:
+        every_manner(server)
+        server.stop()
+
+
 def test_a_poll_that_fails_breaks_its_link() -> None:
     needs_mode("link-poll-recv-send")
     with EchoProcess("--mode", "link-poll-recv-send", prelude=UNUSUAL["polls that break now and then"]) as server:
@@ -116,6 +134,7 @@ def test_a_poll_that_fails_breaks_its_link() -> None:
             for mode in POOLED
         ],
         ("multishot", "enters that are refused now and then"),
+        pytest.param("multishot", "a tiny ring whose submits are refused now and then", marks=pytest.mark.slow),
         ("provided-buffers", "receives that cannot poll first"),
         ("zero-copy", "sends that cannot do without a copy"),
     ],
