@@ -5,7 +5,6 @@ May import `hints`, `capability`, and its siblings. The one module that prints.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from .programs import Program
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from typing import TextIO
 
     from .document import Document
     from .requirements import Requirement
@@ -103,14 +103,21 @@ def show(output: str) -> None:
     try:
         print(output.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
-        # What is still buffered would be written, and fail, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             raise
 
 
 def complain(line: str) -> None:
     """Print to standard error, if there is one that takes it: the exit status says enough."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print(f"probe: {printable(line)}", file=sys.stderr, flush=True)
+    if sys.stderr is None:
+        return
+    try:
+        print(f"probe: {printable(line)}", file=sys.stderr, flush=True)
+    except OSError:
+        give_up(sys.stderr)
+
+
+def give_up(stream: TextIO) -> None:
+    """Lead a stream nowhere: what is still buffered would be written, and fail, when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
