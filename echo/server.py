@@ -59,6 +59,7 @@ class RingServer(Service[RingConnection]):
         check_name(options.mode)
         self.ring = make_ring(options.sqpoll)
         self._sqpoll = options.sqpoll
+        self._early: list[Cqe] = []  # what was taken within a turn, for the next one
         try:
             mode, why = choose(options.mode, self.ring)
             self.mode = mode(self)
@@ -79,7 +80,6 @@ class RingServer(Service[RingConnection]):
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and self.most_connections is None
         self._nenters = self._ncompletions = 0
-        self._early: list[Cqe] = []  # what was taken within a turn, for the next one
         self._await_signal()
         self.accept_more()
 
