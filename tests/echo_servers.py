@@ -32,10 +32,13 @@ KINDS = ["recv-send", "provided-buffers", "multishot", "epoll"]
 
 
 def servers(names: list[str]) -> list[object]:
-    """Parameters of a test. Under emulation the server that users of that kernel get, and the others as slow tests."""
-    if not EMULATED:
-        return list(names)
-    return ["auto", *(pytest.param(name, marks=pytest.mark.slow) for name in names)]
+    """Parameters of a test: one of each kind on every Python, the others on one.
+
+    Under emulation the server that users of that kernel get, and the others as slow tests.
+    """
+    if EMULATED:
+        return ["auto", *(pytest.param(name, marks=pytest.mark.slow) for name in names)]
+    return [name if name in KINDS else pytest.param(name, marks=pytest.mark.one_python) for name in names]
 
 
 @functools.cache

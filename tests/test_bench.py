@@ -22,6 +22,8 @@ from tools.bench_parts.echo import told_rate
 from tools.bench_parts.echo_figures import Row, Table, compare
 from tools.bench_parts.measure import BenchError
 
+pytestmark = pytest.mark.one_python
+
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "tools" / "bench.py"
 

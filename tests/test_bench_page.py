@@ -14,7 +14,7 @@ from tools import bench
 from tools.bench_parts import page, plot
 from tools.bench_parts.echo_figures import Table
 
-pytestmark = pytest.mark.portable
+pytestmark = [pytest.mark.portable, pytest.mark.one_python]
 
 OURS = ("python3", "-m", "echo", "{port}", "--mode", "x")
 

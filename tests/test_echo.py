@@ -50,6 +50,7 @@ THOROUGH = servers(["recv-send", "multishot", "bundle", "zero-copy", "epoll"])
 
 
 @pytest.mark.slow
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", THOROUGH)
 @pytest.mark.parametrize(
     ("nconnections", "nmessages", "nbytes"), [(1, 1000, 500), (50, 300, 50), (200, 100, 20), (4, 20, 300_000)]
@@ -61,6 +62,7 @@ def test_many_messages(name: str, nconnections: int, nmessages: int, nbytes: int
 
 
 @pytest.mark.slow
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", THOROUGH)
 def test_100_megabytes(name: str) -> None:
     with EchoProcess(*options_of(name)) as server, connect(server.port) as sock:

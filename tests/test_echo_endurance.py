@@ -8,7 +8,7 @@ from echo_endurance import many_at_once, opened_and_closed
 from echo_servers import kind as kind
 from echo_servers import options as options
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_python]
 
 MIB = 1 << 20
 

@@ -97,8 +97,9 @@ def every_manner(server: EchoProcess) -> None:
 
 
 def seldom(values: list[str]) -> list[object]:
-    """Parameters of a test: all but the first are slow."""
-    return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
+    """Parameters of a test: all but the first are slow, and for one Python."""
+    marks = [pytest.mark.slow, pytest.mark.one_python]
+    return [values[0], *(pytest.param(value, marks=marks) for value in values[1:])]
 
 
 @pytest.mark.parametrize("mode", seldom(sorted(set(MODES) - set(POOLED), key=lambda mode: mode != "recv-send")))
@@ -129,7 +130,7 @@ def test_a_poll_that_fails_breaks_its_link() -> None:
     [
         *[(mode, "an ordinary ring") for mode in POOLED],
         *[
-            pytest.param(mode, unusual, marks=[pytest.mark.slow] if mode != "multishot" else [])
+            pytest.param(mode, unusual, marks=[pytest.mark.slow, pytest.mark.one_python] if mode != "multishot" else [])
             for unusual in ("a tiny ring", "sends that are not silent", "a kernel thread that submits")
             for mode in POOLED
         ],

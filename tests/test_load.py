@@ -22,6 +22,8 @@ from tools.load_parts.epoll import EpollStreams
 from tools.load_parts.schedule import Schedule
 from tools.load_parts.streams import Shape
 
+pytestmark = pytest.mark.one_python
+
 
 def no_ring() -> str:
     """Why there is no ring here."""

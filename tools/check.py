@@ -3,8 +3,8 @@
 Makes a virtual environment for the running Python in .venv/, installs pytest and mypy there
 (once: later runs need no network), runs mypy --strict over rawuring, echo, tools and tests,
 the import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
-this machine, one for each version, as many at once as there are CPUs; the output of each is then
-shown when it ends. Arguments after -- go to pytest's run of all tests.
+this machine, one for each version, but for those marked one_python; as many at once as there are
+CPUs, and the output of each is shown when it ends. Arguments after -- go to pytest.
 
 Exit status: 0 all passed, 1 something failed, 2 bad usage or something is missing here (one
 sentence says what). With --all-pythons, another Python for which no environment can be made
@@ -338,7 +338,8 @@ def check(all_pythons: bool, jobs: int, pytest_arguments: list[str]) -> int:
                 print(f"\n{missing}\nThe tests do NOT run on Python {candidate.version}.", flush=True)
                 report.not_run.append(f"tests on {candidate.version}")
                 continue
-            steps.append(Step(f"tests on {candidate.version}", [python, "-m", "pytest"] + pytest_arguments))
+            command = [python, "-m", "pytest", "-m", "not one_python", *pytest_arguments]
+            steps.append(Step(f"tests on {candidate.version}", command))
             break
     report.steps(steps, jobs)
     return report.finish()
@@ -352,7 +353,7 @@ def main(arguments: list[str]) -> int:
         description="Run mypy, the import-layer test and all tests in a virtual environment of their own.",
     )
     parser.add_argument(
-        "--all-pythons", action="store_true", help="repeat the tests on every CPython >= 3.10 found on this machine"
+        "--all-pythons", action="store_true", help="repeat the tests on every CPython >= 3.10 of this machine, but for those marked one_python"
     )
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="checks at once (default 1, with --all-pythons the number of CPUs)"
