@@ -21,8 +21,8 @@ generated from those runs:
     python3 tools/kernels.py support --write docs/support.md
 
 *Passed* counts tests. *Skipped* tests need something the guest does not have, listed below.
-*Left out* are tests marked `slow`: they say nothing about a kernel, and run natively at every change
-on CPython 3.10 to 3.13. *Echo* is the mode that the server chose for itself.
+*Left out* are tests marked `slow`: they say nothing about a kernel, and run natively at every change.
+*Echo* is the mode that the server chose for itself.
 """
 
 LIMITS = """\
