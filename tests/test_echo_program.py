@@ -35,6 +35,8 @@ from emulation import HANG_S
 
 from echo.needs import AUTO, MODES
 
+pytestmark = pytest.mark.portable
+
 # ------------------------------------------------------------------------------------------------- one server, a port
 
 
@@ -133,7 +135,6 @@ def test_a_reader_of_the_statistics_who_goes_away(kind: tuple[str, ...], workers
         server.stop()
 
 
-@pytest.mark.portable
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_reader_of_the_statistics_who_does_not_read(workers: str) -> None:
     with EchoProcess("--backend", "epoll", "--stats", "0.01", "--workers", workers) as server:
@@ -160,7 +161,6 @@ def test_quiet(kind: tuple[str, ...], workers: str) -> None:
         assert server.stop() == ""
 
 
-@pytest.mark.portable
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -240,7 +240,6 @@ def test_workers_share_the_port_and_their_work_is_added_up(kind: tuple[str, ...]
         assert re.match(r"Stopped by SIGINT after .* s: 40 connections, 201 echoes, 20,008 bytes", output)
 
 
-@pytest.mark.portable
 def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> None:
     """As Ctrl-C and service managers send it: workers finish what they have received."""
     with EchoProcess(*kind, "--workers", "2", "--grace", "60") as server, connections(server.port, 10) as socks:
@@ -260,7 +259,6 @@ def test_a_signal_to_the_whole_group_is_one_signal(kind: tuple[str, ...]) -> Non
         assert " 10 connections, " in server.wait()
 
 
-@pytest.mark.portable
 def test_a_second_signal_ends_workers_at_once(kind: tuple[str, ...]) -> None:
     options = (*kind, "--workers", "2", "--grace", "3600")
     with (
@@ -315,7 +313,6 @@ NOBODY_WAITS = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
 """As a server is started by a parent that ignores how its children end."""
 
 
-@pytest.mark.portable
 def test_a_killed_worker_is_replaced_where_sigchld_was_ignored() -> None:
     with EchoProcess("--backend", "epoll", "--workers", "2", prelude=NOBODY_WAITS) as server:
         assert server.process.stdout is not None
@@ -327,7 +324,6 @@ def test_a_killed_worker_is_replaced_where_sigchld_was_ignored() -> None:
         server.stop()
 
 
-@pytest.mark.portable
 @pytest.mark.parametrize("prelude", ["", "import echo.workers; echo.workers.PR_SET_PDEATHSIG = 0"])
 def test_workers_die_with_their_parent(kind: tuple[str, ...], prelude: str) -> None:
     """By a signal; and where they get none, they see it."""
@@ -338,7 +334,6 @@ def test_workers_die_with_their_parent(kind: tuple[str, ...], prelude: str) -> N
         until(lambda: not any(state(pid) not in GONE for pid in workers), "the workers to die")
 
 
-@pytest.mark.portable
 def test_connections_are_limited_over_all_workers(kind: tuple[str, ...]) -> None:
     with EchoProcess(*kind, "--workers", "2", "--max-connections", "7") as server:
         with connections(server.port, 40) as socks:

@@ -102,6 +102,7 @@ def seldom(values: list[str]) -> list[object]:
     return [values[0], *(pytest.param(value, marks=marks) for value in values[1:])]
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("mode", seldom(sorted(set(MODES) - set(POOLED), key=lambda mode: mode != "recv-send")))
 @pytest.mark.parametrize("unusual", ["a tiny ring", "a kernel thread that submits"])
 def test_an_unusual_ring(mode: str, unusual: str) -> None:
@@ -110,6 +111,7 @@ def test_an_unusual_ring(mode: str, unusual: str) -> None:
         server.stop()
 
 
+@pytest.mark.portable
 def test_submits_that_are_refused() -> None:
     """As before Linux 5.19 while completions have overflowed."""
     unusual = UNUSUAL["a tiny ring whose submits are refused now and then"]
