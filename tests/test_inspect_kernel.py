@@ -328,7 +328,7 @@ HARMLESS: dict[abi.Op, dict[str, int]] = {
 UNSEEN = {Op.OPENAT2: ("buf_index",)}
 UNTRIED = (Op.RECV_ZC, *WIDE)
 # 6.18 came without a look at these, its later updates have it.
-SEEN_SINCE_AN_UPDATE = {op: ("addr3",) for op in (Op.TIMEOUT, Op.TIMEOUT_REMOVE, Op.LINK_TIMEOUT)}
+SEEN_SINCE_AN_UPDATE = {op: ("addr3", "__pad2") for op in (Op.TIMEOUT, Op.TIMEOUT_REMOVE, Op.LINK_TIMEOUT)}
 
 
 @pytest.mark.parametrize("op", [op for op in Op if op not in UNTRIED], ids=lambda op: str(op.name))
