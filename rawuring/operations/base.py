@@ -239,10 +239,12 @@ class OwnedOperations:
         """Check a group that an operation of this kind is to receive into."""
         self._check_group(pool)
         pool.check_receives(sqe_flags, bundle=bundle)
-        if isinstance(pool, IncrementalRing) and not pool.in_order:
-            self._check_kind(kind, pool)
+        self._check_kind(kind, pool)
 
     def _check_kind(self, kind: type[Operation[Any]], pool: BufferGroup) -> None:
+        """Refuse what would complete out of order with a receive in flight, where that mixes up the data."""
+        if not isinstance(pool, IncrementalRing) or pool.in_order:
+            return
         is_stream = issubclass(kind, Stream)
         for other in self._inflight.values():
             if isinstance(other, (BufferOperation, BufferStream)) and other.pool is pool:

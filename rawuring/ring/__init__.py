@@ -37,7 +37,7 @@ __all__ = ["WANTED_FLAGS", "Ring"]
 _Setup = abi.Setup
 Group = TypeVar("Group", bound=BufferRing)
 
-FORGETFUL_BGID: Final = 64
+FIRST_FRESH_BGID: Final = 64
 """Groups from here on begin anew each time. Those below have a place of their own in kernels such as
 6.1, which keeps the head of a buffer ring that was closed for the one that comes after it."""
 
@@ -351,7 +351,7 @@ class Ring(Resizing, Operations):
             )
         pool.unregister()
         self._groups.pop(pool.bgid, None)
-        if pool.bgid < FORGETFUL_BGID:
+        if pool.bgid < FIRST_FRESH_BGID:
             self._ended_groups.add(pool.bgid)
 
     def _check_begins_anew(self, pool: BufferRing) -> None:
@@ -363,7 +363,7 @@ class Ring(Resizing, Operations):
         if not begins_anew:
             raise OutOfOrderError(
                 f"group {pool.bgid} had a ring before, and this kernel goes on where that ended: leave out `bgid` for a "
-                f"free one, or take one from {FORGETFUL_BGID} on"
+                f"free one, or take one from {FIRST_FRESH_BGID} on"
             )
 
     def provided_buffers(self, count: int, nbytes: int, *, bgid: int | None = None) -> ProvidedBuffers:
@@ -411,7 +411,7 @@ class Ring(Resizing, Operations):
 
     def _free_bgid(self, bgid: int | None) -> int:
         if bgid is None:
-            return next(bgid for bgid in range(FORGETFUL_BGID, 1 << 16) if bgid not in self._groups)
+            return next(bgid for bgid in range(FIRST_FRESH_BGID, 1 << 16) if bgid not in self._groups)
         if bgid in self._groups:
             raise OutOfOrderError(f"there is a group {bgid} of provided buffers already: leave out `bgid` for a free one")
         return bgid

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import abi, syscalls
-from ..buffers import IncrementalRing
 from ..errors import OutOfOrderError, SubmissionQueueFullError
 from ..files import Fixed, fd_of
 from ..hints import Any, Final
@@ -188,8 +187,7 @@ class Queueing(Resolving):
         if isinstance(operation, BufferStream):
             pool: Any = operation.pool
             self._check_group(pool)
-            if isinstance(pool, IncrementalRing) and not pool.in_order:
-                self._check_kind(kind, pool)
+            self._check_kind(kind, pool)
         elif isinstance(operation, FixedStream):
             self._prepare_table(operation.table)
         file = keep[0] if isinstance(keep, tuple) else keep
