@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
     Row = dict[str, Any]
 
-SCHEMA = "rawuring.probe/1"
 MAX_NBYTES = 1 << 20
 """A report has about 40 KiB."""
 MAX_DIGITS = 20
@@ -79,12 +78,14 @@ def read(path: str) -> Document:
         raise UsageError(f"{path}: not a report, but something nested too deeply") from None
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}") from None
+    rule = schema()
+    ours = rule["properties"]["schema"]["const"]
     name = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(name, str) or not name.startswith(SCHEMA.rpartition("/")[0]):
+    if not isinstance(name, str) or not name.startswith(ours.rpartition("/")[0]):
         raise UsageError(f"{path}: not a report; make one with --json")
-    if name != SCHEMA:
-        raise UsageError(f"{path}: a report of the schema {name[:40]}, and this program reads {SCHEMA}")
-    wrong = problem(document, schema())
+    if name != ours:
+        raise UsageError(f"{path}: a report of the schema {name[:40]}, and this program reads {ours}")
+    wrong = problem(document, rule)
     if wrong:
         raise UsageError(f"{path}: not a whole report: {wrong}")
     return document  # type: ignore[no-any-return]
