@@ -8,6 +8,7 @@ when its connection is gone finds nobody, whoever has the file descriptor by the
 
 from __future__ import annotations
 
+import errno
 import socket
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,6 +29,7 @@ assert RECV == 0, "the hot paths use the user_data of a receive as the key"
 F_MORE = int(abi.CqeFlag.MORE)
 SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 NOSIGNAL = int(socket.MSG_NOSIGNAL)
+TRY_AGAIN = (-errno.EAGAIN, -errno.EINTR)
 
 IOVEC = Struct("=QQ")
 MSGHDR = Struct("=16xQQ24x")  # of struct msghdr, msg_iov and msg_iovlen

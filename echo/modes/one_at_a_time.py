@@ -8,18 +8,15 @@ not read from. A mode of this family says how it receives and sends, and whether
 
 from __future__ import annotations
 
-import errno
 import mmap
 import select
 from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, TypeVar
 
-from echo.modes.base import KIND, POLL, RECV, SEND, Mode, RingConnection
+from echo.modes.base import KIND, POLL, RECV, SEND, TRY_AGAIN, Mode, RingConnection
 
 if TYPE_CHECKING:
     from echo.server import RingServer
-
-TRY_AGAIN = (-errno.EAGAIN, -errno.EINTR)
 
 
 class BufferedConnection(RingConnection):

@@ -9,8 +9,8 @@ import errno
 from ctypes import addressof, c_char
 
 from echo.connection import LOST
-from echo.modes.base import IOVEC, MSGHDR, NOSIGNAL, RECV, SEND
-from echo.modes.one_at_a_time import TRY_AGAIN, BufferedConnection, OneAtATime
+from echo.modes.base import IOVEC, MSGHDR, NOSIGNAL, RECV, SEND, TRY_AGAIN
+from echo.modes.one_at_a_time import BufferedConnection, OneAtATime
 from rawuring import abi
 
 CANCELLED = -errno.ECANCELED

@@ -31,6 +31,7 @@ from echo.modes.base import (
     NOSIGNAL,
     SEND,
     SKIP_SUCCESS,
+    TRY_AGAIN,
     Mode,
     RingConnection,
 )
@@ -46,7 +47,6 @@ F_BUFFER = int(abi.CqeFlag.BUFFER)
 AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 ALL_AT_ONCE = AT_ONCE | int(socket.MSG_WAITALL)
 NO_BUFFER = -errno.ENOBUFS
-TRY_AGAIN = (-errno.EAGAIN, -errno.EINTR)
 PAUSED = -errno.ECANCELED
 
 NEVER = 1 << 62
@@ -128,6 +128,7 @@ class Pooled(Mode[PooledConnection]):
         self.ordinary_nbytes = nbytes
         """A completion that brings more is for `received_much`."""
         self._silent = bool(self.ring.setup_flags & abi.Setup.DEFER_TASKRUN and self._skip_success)
+        self._send_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if self._silent else (AT_ONCE, 0)
         self._turn = 0
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
         self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
@@ -165,7 +166,7 @@ class Pooled(Mode[PooledConnection]):
         server, pool, connections, prep_send = self.server, self._pool, self.connections, self.ring.sq.prep_send
         addrs = [pool.addr_of(bid) for bid in range(pool.count)]
         silent, ordinary_nbytes = self._silent, self.ordinary_nbytes
-        msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
+        msg_flags, sqe_flags = self._send_flags
         batch = pool.count // 4
         turn = nechoes = nbytes = nreturned = 0
         for completions in server.turns():
@@ -302,8 +303,7 @@ class Pooled(Mode[PooledConnection]):
 
     def send_from_pool(self, connection: PooledConnection, lent: list[Lent]) -> None:
         """As `run` does with a buffer that it can send at once, and more than one together."""
-        silent = self._silent
-        msg_flags, sqe_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if silent else (AT_ONCE, 0)
+        msg_flags, sqe_flags = self._send_flags
         user_data = connection.key + SEND
         if len(lent) == 1:
             ((bid, nbytes),) = lent
@@ -315,7 +315,7 @@ class Pooled(Mode[PooledConnection]):
             gathered = connection.gathered = Gathered(self._pool, lent)
             self.ring.sq.prep_sendmsg(connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.nlent = sum(nbytes for _, nbytes in lent)
-        if silent:
+        if self._silent:
             self._lent.extend(bid for bid, _ in lent)
             self._wait_a_turn(connection)
         else:

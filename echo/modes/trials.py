@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 
 from echo.modes.base import F_MORE, Cqe
-from rawuring import RawuringError, Ring, UnsupportedError, abi
+from rawuring import BufferRing, RawuringError, Ring, UnsupportedError, abi
 
 BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
 NO_GROUP = 0xFFFF
@@ -91,22 +91,30 @@ def _accept_multishot(ring: Ring) -> bool:
         return True
 
 
-def _provided_buffer_ring(ring: Ring) -> bool:
+def _buffer_ring(ring: Ring) -> BufferRing | None:
+    """One with a single buffer, if there can be any."""
     try:
-        ring.close_buffer_ring(ring.buffer_ring(1, 64))
+        return ring.buffer_ring(1, 64)
     except UnsupportedError:
-        return False
+        return None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
+        return None
+
+
+def _provided_buffer_ring(ring: Ring) -> bool:
+    pool = _buffer_ring(ring)
+    if pool is None:
         return False
+    ring.close_buffer_ring(pool)
     return True
 
 
 def _recv_multishot(ring: Ring) -> bool:
-    if not _provided_buffer_ring(ring):
+    pool = _buffer_ring(ring)
+    if pool is None:
         return False
-    pool = ring.buffer_ring(1, 64)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.send(b"x")
