@@ -126,13 +126,13 @@ class Running(NamedTuple):
 def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Sequence[str]) -> int:
     kernels = [*CI_ROWS] if options.ci else options.kernel or ["5.10", "6.1", "6.12", image.NEWEST]
     rows = workshop.rows(kernels, options.arch or ["x86_64"], options.python or [])
-    scripts = {row.name: script_of(order_for(row, options, pytest_arguments)) for row in rows}
     waiting, running, done = list(rows), list[Running](), list[outcome.Outcome]()
     try:
         while waiting or running:
             while waiting and len(running) < options.jobs:
                 row = waiting.pop(0)
-                running.append(start(workshop, row, scripts[row.name], options.timeout))
+                script = script_of(order_for(row, options, pytest_arguments))
+                running.append(start(workshop, row, script, options.timeout))
                 print(f"{running[-1].row.name}: booting, its console is in {running[-1].guest.log}", flush=True)
             for one in list(running):
                 ended = one.guest.process.poll() is not None
