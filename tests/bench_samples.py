@@ -1,11 +1,27 @@
-"""Figures as the benchmarks make them, for the tests of what is said about them."""
+"""What the tests of the load generator and of the benchmarks share: figures as these make them, and a mark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from rawuring import Ring, RingSetupError
 from tools.bench_parts.echo_figures import Row, Settings, Table
+
+
+def no_ring() -> str:
+    """Why there is no ring here."""
+    try:
+        Ring(2).close()
+    except RingSetupError as error:
+        return f"no io_uring here: {error}"
+    return ""
+
+
+_NO_RING = no_ring()
+needs_ring = pytest.mark.skipif(bool(_NO_RING), reason=_NO_RING)
 
 
 def settings(connections: int, size: int = 512, **more: Any) -> Settings:

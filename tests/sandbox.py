@@ -1,6 +1,6 @@
 """What the tests of blocked systems share: a forked child, whose process may be changed for good, and seccomp filters.
 
-Imports rawuring's system call numbers alone.
+Imports rawuring's system call numbers and its diagnosis alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rawuring import syscalls
+from rawuring.diagnosis import why_unavailable
 
 RET_KILL_PROCESS = 0x8000_0000
 RET_KILL_THREAD = 0
@@ -103,3 +104,10 @@ def limit_memlock(soft_nbytes: int) -> None:
     if 0 <= hard < soft_nbytes:
         pytest.skip(f"needs a hard RLIMIT_MEMLOCK of {soft_nbytes} bytes, and here it is {hard}")
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (soft_nbytes, hard))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ring_possible() -> None:
+    found = why_unavailable()
+    if found is not None:
+        pytest.skip(f"no ring here: {found.sentence}")

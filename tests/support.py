@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from emulation import HANG_NS as HANG_NS
@@ -62,6 +63,13 @@ def needs(release: str, there: Ring | bool) -> None:
 def has(ring: Ring, op: abi.Op) -> None:
     """Skip the test unless this kernel has the operation."""
     needs(op.since, ring.supports(op))
+
+
+def errno_of(operation: Any) -> int:
+    """What the operation fails with."""
+    res, _ = operation.wait_cqe(HANG_NS)
+    assert res < 0, f"{operation} should have failed"
+    return int(-res)
 
 
 def granted(flags: abi.Setup, entries: int = 8, **options: int) -> Ring:

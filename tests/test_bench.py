@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench_samples import row, settings, table
+from bench_samples import needs_ring, row, settings, table
 from emulation import PATIENCE
 
-from rawuring import Ring, RingSetupError
 from tools import bench as program
 from tools.bench_parts import echo_report, measure, read, servers
 from tools.bench_parts.echo import told_rate
@@ -26,19 +25,6 @@ pytestmark = pytest.mark.one_python
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "tools" / "bench.py"
-
-
-def no_ring() -> str:
-    """Why there is no ring here."""
-    try:
-        Ring(2).close()
-    except RingSetupError as error:
-        return f"no io_uring here: {error}"
-    return ""
-
-
-NO_RING = no_ring()
-needs_ring = pytest.mark.skipif(bool(NO_RING), reason=NO_RING)
 
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:

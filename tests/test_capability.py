@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from conftest import RunChild
 from sandbox import CALLS, RET_ERRNO, in_child, install_filter
+from sandbox import ring_possible as ring_possible
 from support import needs
 
 from rawuring import RawuringError, Ring, RingSetupError, abi, atomics, capability, register
 from rawuring.capability import asking, behaviour, examining, judging
 from rawuring.capability.report import BACKPORT, LATER, MISSING, NOT_RUN, OK, UNKNOWN, Behaviour, Report, Row
-from rawuring.diagnosis import Diagnosis, is_known, why_unavailable
+from rawuring.diagnosis import Diagnosis, is_known
 
 TABLES: dict[str, Any] = {
     "features": abi.Feature,
@@ -28,13 +29,6 @@ TABLES: dict[str, Any] = {
     "register_ops": abi.Register,
 }
 RELEASE = os.uname().release
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ring_possible() -> None:
-    found = why_unavailable()
-    if found is not None:
-        pytest.skip(f"no ring here: {found.sentence}")
 
 
 @pytest.fixture(scope="module")

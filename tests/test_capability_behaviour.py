@@ -16,22 +16,15 @@ from collections.abc import Callable
 import pytest
 from conftest import RunChild
 from sandbox import RET_ERRNO, become_ordinary, in_child, install_filter, limit_memlock
+from sandbox import ring_possible as ring_possible
 
 from rawuring import Ring, RingSetupError, abi, capability, register, syscalls
 from rawuring.capability import answering, behaviour
 from rawuring.capability.behaviour import bench, rings
 from rawuring.capability.report import BACKPORT, LATER, OK, Behaviour, Report
-from rawuring.diagnosis import why_unavailable
 
 RELEASE = os.uname().release
 CqeFlag = abi.CqeFlag
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ring_possible() -> None:
-    found = why_unavailable()
-    if found is not None:
-        pytest.skip(f"no ring here: {found.sentence}")
 
 
 @pytest.fixture(scope="module")

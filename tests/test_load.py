@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bench_samples import needs_ring
 from support import skip_what_is_newer
 
-from rawuring import Ring, RingSetupError
 from tools import load
 from tools.load_parts.base import histogram, percentile
 from tools.load_parts.epoll import EpollStreams
@@ -24,20 +24,9 @@ from tools.load_parts.streams import Shape
 
 pytestmark = pytest.mark.one_python
 
-
-def no_ring() -> str:
-    """Why there is no ring here."""
-    try:
-        Ring(2).close()
-    except RingSetupError as error:
-        return f"no io_uring here: {error}"
-    return ""
-
-
-NO_RING = no_ring()
 BACKENDS = [
     pytest.param("epoll", marks=pytest.mark.slow),
-    pytest.param("ring", marks=pytest.mark.skipif(bool(NO_RING), reason=NO_RING)),
+    pytest.param("ring", marks=needs_ring),
 ]
 
 # --- servers of one thread per connection

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HANG_NS, Pipe, block_device, needs, path, pipe, ring
+from support import HANG_NS, Pipe, block_device, errno_of, has, needs, path, pipe, ring
 
 from rawuring import (
     BufferUseError,
@@ -37,18 +37,6 @@ from rawuring import (
 )
 
 __all__ = ["block_device", "path", "pipe", "ring"]
-
-
-def has(ring: Ring, op: abi.Op) -> None:
-    """Skip the test unless this kernel has the operation."""
-    needs(op.since, ring.supports(op))
-
-
-def errno_of(operation: Any) -> int:
-    """What the operation fails with."""
-    res, _ = operation.wait_cqe(HANG_NS)
-    assert res < 0, f"{operation} should have failed"
-    return int(-res)
 
 
 # --- epoll

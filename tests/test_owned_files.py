@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import HANG_NS, Pipe, needs, pipe, ring
+from support import HANG_NS, Pipe, has, pipe, ring
 
 from rawuring import BufferUseError, OutOfOrderError, Ring, UnsupportedError, abi, system
 
@@ -25,11 +25,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     return path
-
-
-def has(ring: Ring, op: abi.Op) -> None:
-    """Skip the test unless this kernel has the operation."""
-    needs(op.since, ring.supports(op))
 
 
 # --- reading and writing

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HANG_NS, Pipe, needs, newest, pipe, ring
+from support import HANG_NS, Pipe, errno_of, folder, has, needs, newest, pipe, ring
 
 from rawuring import BufferUseError, Fixed, OutOfOrderError, Ring, abi, system
 
-__all__ = ["pipe", "ring"]
+__all__ = ["folder", "pipe", "ring"]
 
 
 @pytest.fixture
@@ -29,30 +29,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[int]:
-    """A directory fd of `tmp_path`."""
-    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
 def no_umask() -> Iterator[None]:
     umask = os.umask(0)
     yield
     os.umask(umask)
-
-
-def has(ring: Ring, op: abi.Op) -> None:
-    """Skip the test unless this kernel has the operation."""
-    needs(op.since, ring.supports(op))
-
-
-def errno_of(operation: Any) -> int:
-    """What the operation fails with."""
-    res, _ = operation.wait_cqe(HANG_NS)
-    assert res < 0, f"{operation} should have failed"
-    return int(-res)
 
 
 # --- statx
