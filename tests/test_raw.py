@@ -780,7 +780,12 @@ def test_cancel_narrowed(ring: Ring, pipe: Pipe) -> None:
     ring.sq.prep_read(pipe[0], address(memory), 8, 0, user_data=2)
     narrow = abi.Cancel.OP | abi.Cancel.USERDATA | abi.Cancel.ALL
     ring.sq.prep_cancel_fd(pipe[0], narrow, opcode=Op.POLL_ADD, target_user_data=2, user_data=10)
-    assert results(ring, 2) == {2: -errno.ECANCELED, 10: 1}
+    ring.submit_and_wait(1, HANG_NS)
+    found = ring.completions()
+    # Before 7.0 and later ones of 6.12 and 6.18, nothing matches by fd and user_data together.
+    needs("7.0", (10, 0, 0) not in found)
+    found += take(ring, 2 - len(found))
+    assert sorted(found) == [(2, -errno.ECANCELED, 0), (10, 1, 0)]
 
 
 # --- the flags of every SQE
