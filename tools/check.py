@@ -3,8 +3,9 @@
 Makes a virtual environment for the running Python in .venv/, installs pytest and mypy there
 (once: later runs need no network), runs mypy --strict over rawuring, echo, tools and tests,
 the import-layer test and all tests. --all-pythons repeats the tests on every CPython >= 3.10 of
-this machine, one for each version, but for those marked one_python; as many at once as there are
-CPUs, and the output of each is shown when it ends. Arguments after -- go to pytest.
+this machine, one for each version, but for those marked one_python; one more at once than there
+are CPUs, since tests also wait, and the output of each is shown when it ends. Arguments after --
+go to pytest.
 
 Exit status: 0 all passed, 1 something failed, 2 bad usage or something is missing here (one
 sentence says what). With --all-pythons, another Python for which no environment can be made
@@ -356,10 +357,10 @@ def main(arguments: list[str]) -> int:
         "--all-pythons", action="store_true", help="repeat the tests on every CPython >= 3.10 of this machine, but for those marked one_python"
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="checks at once (default 1, with --all-pythons the number of CPUs)"
+        "--jobs", type=int, metavar="N", help="checks at once (default 1, with --all-pythons one more than CPUs)"
     )
     options = parser.parse_args(arguments[:split])
-    jobs = options.jobs or (os.cpu_count() or 1 if options.all_pythons else 1)
+    jobs = options.jobs or (1 + (os.cpu_count() or 1) if options.all_pythons else 1)
     if jobs < 1:
         parser.error("--jobs is at least 1")
     if sys.platform != "linux":

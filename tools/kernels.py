@@ -296,7 +296,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--python", action="append", choices=list(image.PYTHONS), help="default 3.11")
     sub.add_argument("--ci", action="store_true", help="the guests of .ci/run: " + " ".join(CI_ROWS))
     sub.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="guests at once, default %(default)s"
+        "--jobs", type=int, default=(os.cpu_count() or 1) + 1, metavar="N",
+        help="guests at once, default %(default)s: one more than there are CPUs, since tests also wait",
     )
     sub.add_argument(
         "--timeout", type=float, default=TIMEOUT_S, metavar="S",
