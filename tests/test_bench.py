@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from bench_samples import needs_ring, row, settings, table
 from emulation import PATIENCE
 
 from tools import bench as program
-from tools.bench_parts import echo_report, measure, read, servers
+from tools.bench_parts import echo, echo_report, measure, read, servers
 from tools.bench_parts.echo import told_rate
 from tools.bench_parts.echo_figures import Row, Table, compare
 from tools.bench_parts.measure import BenchError
@@ -65,6 +66,36 @@ def test_the_verdict() -> None:
     assert compare(row("b", 120_000, 0.95, 8000), first).verdict() == "more CPU"
     assert compare(row("b", 100_000, 0.5, 6000), row("a", 100_000, 0.95, 7000)).verdict() == "less CPU"
     assert compare(row("b", 100_000, 0.95, 3500), first).gain == 2
+
+
+@pytest.mark.portable
+def test_a_leg_that_fails_is_made_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Always(servers.Server):
+        restarted = 0
+
+        def alive(self) -> bool:
+            return True
+
+        def restart(self, cpu: int) -> None:
+            self.restarted += 1
+
+    good, shaky, bad = (Always(name, ["x"]) for name in ("good", "shaky", "bad"))
+    made = dict.fromkeys(("good", "shaky", "bad"), 0)
+
+    def leg(server: servers.Server, settings: object) -> dict[str, int]:
+        made[server.name] += 1
+        if server is bad or (server is shaky and made["shaky"] == 2):
+            raise BenchError(f"{server.name} stood still")
+        return {"echoes": made[server.name], "wall_ns": 10**9}
+
+    monkeypatch.setattr(echo, "one_leg", leg)
+    (one,) = echo.run([good, shaky, bad], [replace(settings(2), pairs=2)], "good")
+    assert made == {"good": 2, "shaky": 3, "bad": 2}
+    assert (good.restarted, shaky.restarted, bad.restarted) == (0, 1, 1)
+    assert [row.name for row in one.measured()] == ["good", "shaky"]
+    assert [leg["echoes"] for leg in one.rows[1].legs] == [1, 3]
+    assert echo_report.repeats([one]) == ["shaky, 2 connections of 512 bytes: shaky stood still"]
+    assert echo_report.failures([one]) == ["bad, 2 connections of 512 bytes: bad stood still"]
 
 
 @pytest.mark.portable

@@ -235,7 +235,7 @@ def bench_echo(options: argparse.Namespace) -> tuple[Json, str]:
     result = {
         "benchmark": "echo",
         "missing": missing,
-        "failed": [row.failure for table in every for row in table.rows if row.failure],
+        "failed": echo_report.failures(every),
         "tables": [table.to_json() for table in every],
     }
     text = echo_report.report(every, missing)
@@ -280,6 +280,7 @@ def measure_all(options: argparse.Namespace, words: Sequence[str]) -> Json:
         "environment": where,
         "command": f"python3 tools/bench.py {echo_report.plain_command(words)}",
         "missing": list(dict.fromkeys([*missing, *refused, *more_refused])),
+        "failed": echo_report.failures([*seed, *beyond, *deaf]),
         "seed": [table.to_json() for table in seed],
         "beyond": [table.to_json() for table in beyond],
         "deaf": [table.to_json() for table in deaf],

@@ -74,6 +74,10 @@ def foreign_leg(server: Server, settings: Settings) -> Json:
     }  # fmt: skip
 
 
+def one_leg(server: Server, settings: Settings) -> Json:
+    return foreign_leg(server, settings) if settings.client else own_leg(server, settings)
+
+
 def told_rate(text: str) -> float | None:
     """Answers per second as a client printed them: 'response/sec' of rust_echo_bench, or the like."""
     for what in ("responses?", "echoe?s?", "requests?|reqs?"):
@@ -107,7 +111,8 @@ def run_pinned(command: Sequence[str], cpu: int) -> tuple[int, str, str, int]:
 def run(servers: Sequence[Server], variants: Sequence[Settings], against: str) -> list[Table]:
     """All rounds for servers that are up: a table for each of the settings, whose legs alternate as those of the rows do.
 
-    A row whose leg fails is told as failed, and the others go on.
+    A leg that fails is made once more, with the server started anew, and told as repeated. A row whose
+    leg fails twice is told as failed, and the others go on.
     """
     tables = [Table(settings, [Row(server.name, server.command) for server in servers], against) for settings in variants]
     pairs = variants[0].pairs
@@ -121,7 +126,12 @@ def run(servers: Sequence[Server], variants: Sequence[Settings], against: str) -
                 try:
                     if settings.fresh or server.fresh or not server.alive():
                         server.restart(settings.server_cpu)
-                    row.legs.append(foreign_leg(server, settings) if settings.client else own_leg(server, settings))
+                    try:
+                        row.legs.append(one_leg(server, settings))
+                    except (BenchError, LoadError) as error:
+                        server.restart(settings.server_cpu)
+                        row.legs.append(one_leg(server, settings))
+                        row.repeated.append(str(error))
                 except (BenchError, LoadError) as error:
                     row.failure = str(error)
         for table in tables:

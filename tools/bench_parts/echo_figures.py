@@ -65,6 +65,8 @@ class Row:
     command: list[str]
     legs: list[Json] = field(default_factory=list)
     failure: str = ""
+    repeated: list[str] = field(default_factory=list)
+    """Why a leg failed that was made again, and then went well."""
 
     def rates(self) -> list[float]:
         """Echoes per second, leg by leg."""

@@ -155,6 +155,14 @@ def failures(tables: Sequence[Table]) -> list[str]:
     ]  # fmt: skip
 
 
+def repeats(tables: Sequence[Table]) -> list[str]:
+    """A line for each leg that failed, was made again and then went well."""
+    return [
+        f"{row.name}, {table.settings.title()}: {reason.splitlines()[0]}"
+        for table in tables for row in table.rows for reason in row.repeated
+    ]  # fmt: skip
+
+
 def plain_command(command: Sequence[str]) -> str:
     """A command without the folders of this machine."""
     return re.sub(r"(?<![\w.])/(?:[^\s/]+/)+", "", shlex.join(command))
@@ -171,4 +179,5 @@ def report(tables: Sequence[Table], missing: Sequence[str]) -> str:
     lines = [f"* {line}" for line in notes(tables[0])]
     lines += [f"* Missing: {line}" for line in missing]
     lines += [f"* Failed: {line}" for line in failures(tables)]
+    lines += [f"* Failed once, and went well when made again: {line}" for line in repeats(tables)]
     return "\n\n".join([*blocks, "\n".join(lines)])

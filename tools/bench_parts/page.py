@@ -268,6 +268,7 @@ def write(data: Data, images: dict[str, str]) -> str:
     ]
     closing += [f"Missing: {line}" for line in (*data.missing, *data.read["missing"], *data.nop["missing"])]
     closing += [f"Failed: {line}" for line in echo_report.failures(tables)]
+    closing += [f"Failed once, and went well when made again: {line}" for line in echo_report.repeats(tables)]
     blocks = [
         "# Benchmarks",
         "The echo server in all its modes beside the servers that people would otherwise choose, file reads beside the "
