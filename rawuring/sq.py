@@ -51,7 +51,7 @@ class SubmissionQueue(Preps):
         self._closed: RingClosedError | None = None
         self._sqes = memory.sqes
         self._stride = memory.sqe_nbytes
-        self._mixed, self._wide_tail = mixed, -1
+        self._mixed = mixed
         self._shift = memory.sqe_nbytes.bit_length() - 1
         self._entries = memory.sq_entries
         tail = self._published = self._consumed = memory.sq_tail.load()
@@ -144,7 +144,7 @@ class SubmissionQueue(Preps):
 
     def ends_linked(self) -> bool:
         """Does the SQE written last link to the next, and is it not published yet?"""
-        return self.tail != self._published and bool(self._sqes[self._last() + _FLAGS_OFFSET] & _LINKS)
+        return bool(self._open_links())
 
     def last_opcode(self) -> int:
         """The opcode of the SQE written last."""
@@ -173,8 +173,6 @@ class SubmissionQueue(Preps):
             self._at = last
         else:
             self._lap, self._at, self._limit = self._lap - self._entries, last, self._entries * self._stride
-        if self._mixed and self.tail != self._published:
-            self._wide_tail = self.tail if self._width(self._last()) == 2 else -1
 
     def withdraw(self) -> None:
         """Publish nothing of what the kernel has not consumed, as if no `flush()` had come. Not with SQPOLL."""
@@ -214,6 +212,10 @@ class SubmissionQueue(Preps):
             start = position
             position += self._width(self._place(start))
         return self._place(start)
+
+    def _open_links(self) -> int:
+        # A published one links to nothing: its chain ended at the submit.
+        return 0 if self.tail == self._published else self._sqes[self._last() + _FLAGS_OFFSET] & _LINKS
 
     def _place(self, position: int) -> int:
         return (position & (self._entries - 1)) * self._stride

@@ -272,6 +272,16 @@ def test_a_filler_links_nothing_by_itself() -> None:
     assert slots(kernel, 7) == filler(SqeFlag.IO_LINK)
 
 
+def test_a_filler_goes_on_with_the_chain_that_took_the_place_of_a_wide_one() -> None:
+    kernel, sq = queue(8, abi.Setup.SQE_MIXED, tail=5)
+    sq.prep_nop128()
+    sq.discard_last()
+    sq.prep_nop()
+    sq.prep_nop(sqe_flags=int(SqeFlag.IO_LINK))
+    sq.prep_nop128(user_data=1)
+    assert slots(kernel, 7) == filler(SqeFlag.IO_LINK)
+
+
 @pytest.mark.parametrize(("tail", "queued"), [(0, 3), (1, 3), (2, 3), (1, 2), (3, 3), (0, 4)])
 def test_a_mixed_ring_without_room_for_two_stays_as_it_is(tail: int, queued: int) -> None:
     kernel, sq = queue(4, abi.Setup.SQE_MIXED, tail)

@@ -86,9 +86,7 @@ U32 = 0xFFFF_FFFF
 FILLER_USER_DATA = 0xFFFF_FFFF_FFFF_FFFF
 
 _NOP = int(abi.Op.NOP)
-_LINKS = int(abi.SqeFlag.IO_LINK | abi.SqeFlag.IO_HARDLINK)
 _SILENT = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
-_FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
 
 
 def encoded_file_index(file_index: int) -> int:
@@ -99,14 +97,13 @@ def encoded_file_index(file_index: int) -> int:
 class Encoder:
     """Slots of the SQ, and the encoder that can write any SQE."""
 
-    __slots__ = ("_sqes", "_at", "_limit", "_stride", "_mixed", "_wide_tail")
+    __slots__ = ("_sqes", "_at", "_limit", "_stride", "_mixed")
 
     _sqes: memoryview  # the SQE array
     _at: int  # where the next SQE goes: its offset in the array
     _limit: int  # where the run of free slots that starts there ends
     _stride: int  # bytes of a slot: 64, or 128 with Setup.SQE128
     _mixed: bool  # Setup.SQE_MIXED: a request of 128 bytes takes two slots
-    _wide_tail: int  # `tail` after the last request that took two; -1 if none did
 
     @property
     def tail(self) -> int:
@@ -120,6 +117,10 @@ class Encoder:
 
     def _make_room(self) -> int:
         """Find the next run of free slots and return its start; an exception says why there is none."""
+        raise NotImplementedError
+
+    def _open_links(self) -> int:
+        """The SqeFlag bits by which the SQE written last links to the next; 0 once it is published."""
         raise NotImplementedError
 
     def _encode(
@@ -162,8 +163,7 @@ class Encoder:
         elif self._mixed:
             at = self._two_slots()
             self._sqes[at : at + len(sqe)] = sqe
-            # In one statement, within which no signal is handled: one without the other would be wrong.
-            self._wide_tail, self._at = self.tail + 2, at + len(sqe)
+            self._at = at + len(sqe)
         else:
             raise RawuringError(
                 "a request of 128 bytes does not fit the SQEs of this ring: "
@@ -184,11 +184,8 @@ class Encoder:
                 "call submit(), then queue again, or make the ring larger"
             )
         if is_last:
-            # The links of the SQE before it (of which nobody knows whether it is published) go on
-            # through the filler. A published one linked to nothing: its chain ended at the submit.
-            before = at - 2 * self._stride if self._wide_tail == self.tail else at - self._stride
-            links = self._sqes[before + _FLAGS_OFFSET] & _LINKS
-            NOP.pack_into(self._sqes, at, _NOP, _SILENT | links, -1, FILLER_USER_DATA)
+            # A chain goes on through the filler.
+            NOP.pack_into(self._sqes, at, _NOP, _SILENT | self._open_links(), -1, FILLER_USER_DATA)
             self._at = at + self._stride
         else:
             self._limit = at  # it is out of date: have it found anew
