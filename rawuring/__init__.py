@@ -40,6 +40,7 @@ from .errors import (
     RawuringError,
     RingClosedError,
     RingSetupError,
+    SqeBlockFullError,
     SubmissionQueueFullError,
     UnsupportedError,
     WrongThreadError,
@@ -48,6 +49,7 @@ from .files import FileTable, Fixed
 from .hints import TYPE_CHECKING
 from .inflight import Operation, Stream
 from .ring import WANTED_FLAGS, Ring
+from .sqe_block import SqeBlock
 
 if TYPE_CHECKING:
     from . import inspect as inspect
@@ -71,6 +73,8 @@ __all__ = [
     "Ring",
     "RingClosedError",
     "RingSetupError",
+    "SqeBlock",
+    "SqeBlockFullError",
     "Stream",
     "SubmissionQueueFullError",
     "UnsupportedError",

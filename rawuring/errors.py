@@ -66,6 +66,10 @@ class SubmissionQueueFullError(RawuringError):
     """Every SQE is taken: submit, then queue again."""
 
 
+class SqeBlockFullError(RawuringError):
+    """Every SQE of a block is written: make a larger block, or clear this one."""
+
+
 class NestedWaitError(RawuringError):
     """A callback waited for a completion, which only the code that runs callbacks can bring."""
 

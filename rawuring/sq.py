@@ -1,6 +1,6 @@
 """The submission queue: which slots are free, and when the kernel gets to see them.
 
-May import abi, errors, atomics, mmap_ring and prep. It never makes a system call and never
+May import abi, errors, atomics, mmap_ring, prep and sqe_block. It never makes a system call and never
 holds a reference to memory behind an address.
 
 Three positions, each the count of all SQEs before it since the ring was made:
@@ -28,9 +28,11 @@ import sys
 
 from . import abi, atomics
 from .errors import RawuringError, RingClosedError, SubmissionQueueFullError
+from .hints import NoReturn
 from .mmap_ring import RingMemory
 from .prep import Preps
 from .prep.base import U32
+from .sqe_block import SqeBlock
 
 _NEED_WAKEUP = int(abi.SqRingFlag.NEED_WAKEUP)
 _FLAGS_OFFSET = abi.IO_URING_SQE.fields["flags"].offset
@@ -91,6 +93,29 @@ class SubmissionQueue(Preps):
         """How many SQEs the kernel refused for a bad index in the SQ array: always 0 here."""
         self._check_open()
         return self._memory.sq_dropped.load()
+
+    def put_block(self, block: SqeBlock, start: int = 0, count: int | None = None) -> None:
+        """Queue copies of a block's SQEs: `count` from index `start` on, or all that are written from there on.
+
+        All or none: SubmissionQueueFullError if there is no room for all of them. Their links mean
+        what they mean elsewhere, and the last one may link to what is queued next.
+
+        Memory     none of the block's, which may be changed at once; what its addresses name, as each request says
+        """
+        stride, at = self._stride, self._at
+        first = start * stride
+        end = block._at if count is None else first + count * stride
+        nbytes = end - first
+        if block._stride != stride or not 0 <= first <= end <= block._at:
+            self._refuse_block(block, start, count)
+        if not 0 < nbytes <= self._limit - at:
+            self._find_run()
+            at = self._at
+            if nbytes > self._limit - at:
+                self._put_over_the_end(block._sqes[first:end])
+                return
+        # In one statement, within which no signal is handled, as in `_put_over_the_end`: what `holds` finds is queued.
+        self._sqes[at : at + nbytes], self._at = block._sqes[first:end], at + nbytes
 
     def flush(self) -> int:
         """Publish what was written. Returns how many SQEs the kernel has not consumed yet, by the last look.
@@ -230,15 +255,18 @@ class SubmissionQueue(Preps):
 
     def has_room(self) -> bool:
         """Is there a free slot? If the run of free slots has ended, this finds the next."""
-        if self._at != self._limit:
-            return True
+        if self._at == self._limit:
+            self._find_run()
+        return self._at != self._limit
+
+    def _find_run(self) -> None:
+        """Look how far the run of free slots that starts at the tail goes."""
         self.look()
         tail = self.tail
         slot = tail & (self._entries - 1)
         free = min(self._entries - (tail - self._consumed), self._entries - slot)
         # In one statement, within which no signal is handled: each alone would be wrong.
         self._lap, self._at, self._limit = tail - slot, slot * self._stride, (slot + free) * self._stride
-        return free > 0
 
     def _make_room(self) -> int:
         if not self.has_room():
@@ -247,6 +275,31 @@ class SubmissionQueue(Preps):
                 "or make the ring larger"
             )
         return self._at
+
+    def _put_over_the_end(self, sqes: memoryview) -> None:
+        """Queue SQEs of which the run of free slots, just found, holds only the first."""
+        at, limit, run = self._at, self._limit, self._limit - self._at
+        rest = len(sqes) - run
+        space = (self._entries - (self.tail - self._consumed)) * self._stride
+        if len(sqes) > space:
+            raise SubmissionQueueFullError(
+                f"the submission queue has no room for {len(sqes) // self._stride} SQEs, of which none was queued: call "
+                f"submit(), then queue them again, or make the ring larger ({self.entries} entries)"
+            )
+        # The run ends with the array, and the next one starts with it.
+        self._sqes[at:limit], self._sqes[:rest], self._lap, self._at, self._limit = (
+            sqes[:run], sqes[run:], self._lap + self._entries, rest, space - run
+        )  # fmt: skip
+
+    def _refuse_block(self, block: SqeBlock, start: int, count: int | None) -> NoReturn:
+        self._check_open()
+        if block._stride != self._stride:
+            raise RawuringError(
+                f"a block of {block._stride}-byte SQEs does not fit a ring of {self._stride}-byte ones: "
+                f"make it with SqeBlock(entries, {self._stride})"
+            )
+        wanted = "any" if count is None else count
+        raise RawuringError(f"the block has {block.tail} SQEs that are written, and not {wanted} from index {start} on")
 
 
 class RewindingQueue(SubmissionQueue):
@@ -284,10 +337,8 @@ class RewindingQueue(SubmissionQueue):
             rest, consumed, consumed, end - start, []
         )  # fmt: skip
 
-    def has_room(self) -> bool:
-        if self._at == self._limit:
-            self.look()
-        return self._at != self._limit
+    def _find_run(self) -> None:
+        self.look()
 
     def withdraw(self) -> None:
         self.look()

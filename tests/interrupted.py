@@ -651,6 +651,39 @@ class Mixed(Connected):
         self.end()
 
 
+class Block(Scenario):
+    """NOPs as a block, over the end of the queue, until each has completed once: a block is queued whole or not at all."""
+
+    def __init__(self) -> None:
+        self.ring = Ring(8)
+        self.taken: list[int] = []
+        self.block = rawuring.SqeBlock(6)
+        self.start = self.ring.sq.tail
+
+    def act(self) -> None:
+        while self.block.space_left:
+            self.block.prep_nop(user_data=self.block.tail)
+        while self.ring.sq.tail < self.start + 12:
+            self.ring.submit()
+            self.ring.sq.put_block(self.block)
+        while len(self.taken) < 12:
+            self.ring.submit_and_wait(1)
+            self.taken += [user_data for user_data, _, _ in self.ring.completions()]
+
+    def go_on(self, interrupt: Interrupt) -> None:
+        before = self.ring.sq.tail - self.start
+        assert before in (0, 6, 12), "a part of the block is queued"
+        if interrupt.function == "drain":
+            # What an interrupt keeps `completions()` from returning is lost to its caller.
+            self.taken = []
+            self.start = self.ring.sq.tail
+            self.ring.submit_and_wait(0)
+            self.ring.completions()
+        self.act()
+        assert self.taken == [*range(6), *range(6)]
+        self.ring.close()
+
+
 class Make(Scenario):
     """A ring that is made, used once and closed. Interrupted while it is made, it may leak its fd."""
 
@@ -713,7 +746,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     for each in (
         Receive, ReceiveWithSqThread, ReceiveAndForget, ReceiveAndForgetWithSqThread, ReceiveMultishot, Iterate,
         Select, ReturnBuffers, Accept, AcceptOnce, AcceptAndWait, OpenInto, Link, ChainInFullQueue, TimeOut, Close,
-        CloseWithRaw, CloseSqThread, Collect, Mixed, Make, Messages,
+        CloseWithRaw, CloseSqThread, Collect, Mixed, Block, Make, Messages,
     )
 }  # fmt: skip
 

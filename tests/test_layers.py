@@ -27,7 +27,7 @@ LAYERS = (
     ("syscalls",),
     ("atomics",),
     ("mmap_ring",),
-    ("sq", "prep"),
+    ("sq", "sqe_block", "prep"),
     ("cq",),
     ("diagnosis",),
     ("register",),
@@ -57,6 +57,7 @@ ONLY = {
 NEVER = {
     "rawuring.abi": {"ctypes", "mmap"},
     "rawuring.sq": {"rawuring.syscalls", "ctypes", "os"},
+    "rawuring.sqe_block": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.prep": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.cq": {"rawuring.syscalls", "ctypes", "os"},
     "echo.connection": {"rawuring", "socket", "select", "selectors", "os"},

@@ -28,8 +28,8 @@ STREAMS = "6.0"
 
 
 def test_the_examples_are_found() -> None:
-    assert len(README) == 3
-    assert len(REFERENCE) == 10
+    assert len(README) == 4
+    assert len(REFERENCE) == 11
 
 
 def test_the_owned_layer(run_child: RunChild) -> None:
@@ -43,8 +43,13 @@ def test_the_raw_layer(run_child: RunChild) -> None:
     assert run_child(README[1]).stdout == "7 b'hello'\n"
 
 
+def test_many_requests_at_once(run_child: RunChild) -> None:
+    completions = [(slot, 4096, 0) for slot in range(4)]
+    assert run_child(README[2]).stdout == f"{completions} b'ABCD'\n{completions} b'EFGH'\n"
+
+
 def test_callbacks_and_multishot(run_child: RunChild) -> None:
-    assert run_child(README[2]).stdout == "b'hello'\nb''\n"
+    assert run_child(README[3]).stdout == "b'hello'\nb''\n"
 
 
 @pytest.mark.parametrize("example", REFERENCE)

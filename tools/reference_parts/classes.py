@@ -88,6 +88,7 @@ ROOMS = (
     }),
     Room("Queues", {
         "SubmissionQueue": ("rawuring/sq.py", "ring.sq"),
+        "SqeBlock": ("rawuring/sqe_block.py", "block"),
         "CompletionQueue": ("rawuring/cq.py", "ring.cq"),
     }),
 )  # fmt: skip
