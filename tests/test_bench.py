@@ -160,7 +160,7 @@ def test_nop_and_recv(tmp_path: Path) -> None:
         assert result["environment"]["kernel"] in done.stdout
         assert [entry["batch"] for entry in result["results"]] == batches
         for entry in result["results"]:
-            assert {"raw", "owned"} <= entry["ns"].keys()
+            assert {"nop": {"raw", "raw block", "owned"}, "recv": {"raw", "owned"}}[what] <= entry["ns"].keys()
             assert all(len(samples) == 3 and min(samples) > 0 for samples in entry["ns"].values())
         assert "owned / raw" in done.stdout
         assert ("Missing: liburing" in done.stdout) == ("liburing" not in result["results"][0]["ns"])
@@ -300,17 +300,18 @@ def test_read(tmp_path: Path) -> None:
     cached = [result for result in results if not result["direct"]]
     assert [(result["files"], result["depth"]) for result in cached] == [(1, 1), (1, 5), (3, 1), (3, 5)]
     for result in results:
-        assert {"ring", "ring, owned", "preadv", "thread pool", "threads"} <= result["legs"].keys()
+        assert {"ring", "ring, block", "ring, owned", "preadv", "thread pool", "threads"} <= result["legs"].keys()
         assert all(len(legs) == 2 and legs[0]["reads"] >= result["depth"] for legs in result["legs"].values())
     assert any(result["direct"] for result in results) != ("refuses it here" in done.stdout)
     assert "### Page cache, 3 files" in done.stdout
+    assert "| block over it |" in done.stdout
 
 
 @needs_ring
 def test_a_reader_that_reads_wrongly_is_found(tmp_path: Path) -> None:
     files = read.Files(tmp_path, 2, 16 * read.BLOCK)
     with files.opened(direct=False):
-        for kind in read.KINDS[:5]:
+        for kind in read.KINDS[:6]:
             reader = kind(files.fds[::-1], 4)  # it mistakes one file for the other
             with contextlib.closing(reader), pytest.raises(BenchError, match="came back wrong"):
                 read.verify(reader, files, 4)

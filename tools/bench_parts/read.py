@@ -15,13 +15,14 @@ import random
 import tempfile
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from rawuring import Operation, Ring, abi
+from rawuring import Operation, Ring, SqeBlock, abi
 from tools.bench_parts.measure import BenchError, Json, file_system, progress, progress_done
 from tools.bench_parts.ring import Binding
 
@@ -140,6 +141,44 @@ class RawRing:
 
     def close(self) -> None:
         self.ring.close()
+
+
+class RawBlock(RawRing):
+    """The same with an SqeBlock: of the reads of a turn, what differs from those of the turn before is written, a field
+    of all at a time. From the page cache they complete in their order, and the buffers stay where they are.
+    """
+
+    name = "ring, block"
+
+    def __init__(self, fds: Sequence[int], depth: int) -> None:
+        super().__init__(fds, depth)
+        self.block = SqeBlock(depth)
+        for addr in self.addrs:
+            self.block.prep_read_fixed(0, addr, BLOCK, 0, 0, user_data=addr, sqe_flags=FIXED_FILE)
+        self.in_block = tuple(self.addrs)  # whose reads are in its first SQEs
+
+    def read(self, places: Sequence[Place]) -> None:
+        ring, block = self.ring, self.block
+        fds, offs, addrs, numbers = map(block.column, ("fd", "off", "addr", "user_data"))
+        free = tuple(self.addrs)
+        queued = in_flight = 0
+        while queued < len(places) or in_flight:
+            if part := places[queued : queued + len(free)]:
+                if free != self.in_block:
+                    self.in_block = free
+                    addrs[: len(free)] = numbers[: len(free)] = array("Q", free)
+                count = len(part)
+                files, offsets = zip(*part)
+                fds[:count] = array("i", files)
+                offs[:count] = array("Q", offsets)
+                ring.sq.put_block(block, 0, count)
+                queued += count
+                in_flight += count
+            ring.submit_and_wait(1)
+            free, results, _ = zip(*ring.completions())
+            in_flight -= len(free)
+            if results.count(BLOCK) != len(results):
+                failed(self.name, next(res for res in results if res != BLOCK))
 
 
 class OwnedRing:
@@ -364,7 +403,7 @@ class BindingReadsIter(BindingReads):
 
 
 KINDS: tuple[Callable[[Sequence[int], int], Contestant], ...] = (
-    RawRing, OwnedRing, Loop, Pool, Threads, BindingReads, BindingReadsIter,
+    RawRing, RawBlock, OwnedRing, Loop, Pool, Threads, BindingReads, BindingReadsIter,
 )  # fmt: skip
 BINDINGS = (BindingReads, BindingReadsIter)
 

@@ -11,6 +11,8 @@ TIE = 0.02
 NOTES = {
     "ring": "the raw layer, `prep_read_fixed` on registered files and a registered buffer: a slot is queued anew as it "
     "completes, and one system call takes all that are queued.",
+    "ring, block": "the same with an `SqeBlock`: only what differs from the reads of the turn before is written, a field of "
+    "all at a time, and one copy queues them.",
     "ring, owned": "`ring.read_fixed` with a callback that queues the next.",
     "preadv": "`os.preadv` in a loop, one at a time whatever the depth.",
     "thread pool": "a ThreadPoolExecutor of as many threads as the depth, and a future for each read: what event loops "
@@ -47,14 +49,21 @@ def title(entry: Json) -> str:
 
 def table(entries: Sequence[Json]) -> str:
     """One table: the depths of one kind of file."""
-    header = ["depth", "reader", "reads/s", "quartiles", "ring over it", "quartiles", "CPU us/read"]
+    ours = [name for name in ("ring", "ring, block") if name in entries[0]["legs"]]
+    header = ["depth", "reader", "reads/s", "quartiles"]
+    for our in ours:
+        header += [f"{our.removeprefix('ring, ')} over it", "quartiles"]
+    header.append("CPU us/read")
     lines = []
     for entry in entries:
         for name, legs in entry["legs"].items():
-            rate, ratio = spread(rates(legs)), over(entry, "ring", name)
-            assert ratio is not None
-            lines.append([str(entry["depth"]), name, rate.text(0), rate.quartiles(0), ratio.text(2), ratio.quartiles(2),
-                          spread(cpu_us(legs)).text(2)])  # fmt: skip
+            rate = spread(rates(legs))
+            line = [str(entry["depth"]), name, rate.text(0), rate.quartiles(0)]
+            for our in ours:
+                ratio = over(entry, our, name)
+                assert ratio is not None
+                line += [ratio.text(2), ratio.quartiles(2)]
+            lines.append([*line, spread(cpu_us(legs)).text(2)])
     return markdown(header, lines, left=2)
 
 

@@ -14,10 +14,11 @@ import ctypes
 import importlib
 import socket
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from rawuring import Ring, abi
+from rawuring import Ring, SqeBlock, abi
 from tools.bench_parts.measure import BenchError, Json, markdown, progress, progress_done, ratios, spread
 
 SIZE = 512
@@ -75,6 +76,40 @@ class RawNop:
     def check(self, batch: int) -> None:
         for number in range(batch):
             self.ring.sq.prep_nop(user_data=number)
+        self.ring.submit_and_wait(batch)
+        agree(self.name, batch, [(user_data, res) for user_data, res, _ in self.ring.completions()])
+
+
+class RawNopBlock:
+    """SQEs made once, numbered anew each time and copied as a block; for batches of a fixed size."""
+
+    name = "raw block"
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+
+    def block(self, batch: int) -> SqeBlock:
+        block = SqeBlock(batch)
+        for _ in range(batch):
+            block.prep_nop()
+        return block
+
+    def leg(self, batch: int, turns: int) -> int:
+        ring, put_block, block = self.ring, self.ring.sq.put_block, self.block(batch)
+        column, numbers = block.column("user_data"), array("Q", range(batch))
+        began_ns = time.thread_time_ns()
+        for _ in range(turns):
+            column[:] = numbers
+            put_block(block)
+            ring.submit_and_wait(batch)
+            for user_data, res, cqe_flags in ring.completions():
+                pass
+        return time.thread_time_ns() - began_ns
+
+    def check(self, batch: int) -> None:
+        block = self.block(batch)
+        block.column("user_data")[:] = array("Q", range(batch))
+        self.ring.sq.put_block(block)
         self.ring.submit_and_wait(batch)
         agree(self.name, batch, [(user_data, res) for user_data, res, _ in self.ring.completions()])
 
@@ -351,7 +386,7 @@ def contestants(what: str, most: int) -> Iterator[tuple[list[Contestant], list[s
             cleanup.callback(binding.close)
         found: list[Contestant]
         if what == "nop":
-            found = [RawNop(raw), OwnedNop(owned)]
+            found = [RawNop(raw), RawNopBlock(raw), OwnedNop(owned)]
             found += [BindingNop(binding), BindingNopIter(binding), BindingNopBlock(binding)] if binding else []
         else:
             receives = Receives(most)
@@ -396,6 +431,8 @@ WHAT = {
 
 FOOTNOTES = {
     "raw": "raw: `ring.sq.prep_{what}(...)`, integers only.",
+    "raw block": "raw block: for batches of one fixed size: SQEs made once (`SqeBlock`), their user_data written anew each "
+    "time, from an array that is made once, and copied into the ring as a block.",
     "owned": "owned: `ring.{what}(...)`, handles that hold what the kernel uses.",
     "liburing": "liburing: the compiled binding from PyPI, used as its documentation shows: an SQE from the ring for "
     "each request, wait and seen for each completion; same set-up flags as ours, and its ring fd registered.",
@@ -410,7 +447,8 @@ def report(result: Json) -> str:
     """Markdown: nanoseconds per request and, pair by pair, the ratios that matter."""
     what = result["benchmark"]
     names = list(result["results"][0]["ns"])
-    compared = [("owned", "raw")] + [("raw", name) for name in names if name.startswith("liburing")]
+    ours = [name for name in names if name.startswith("raw")]
+    compared = [("owned", "raw")] + [(our, name) for our in ours for name in names if name.startswith("liburing")]
     header = ["batch"]
     for name in names:
         header += [f"{name} ns", "quartiles"]
