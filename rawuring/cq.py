@@ -57,8 +57,8 @@ class CompletionQueue:
     """The CQ of one ring."""
 
     __slots__ = (
-        "_memory", "_cqes", "_nbytes", "_head", "_mask", "_unpack", "_walk", "_walked", "_tail_cell", "_head_cell",
-        "_big", "_mixed", "_hidden_work", "_closed",
+        "_memory", "_cqes", "_nbytes", "_head", "_mask", "_unpack", "_walk", "_walked", "_lap_end", "_tail_cell",
+        "_head_cell", "_big", "_mixed", "_hidden_work", "_closed",
     )  # fmt: skip
 
     def __init__(self, memory: RingMemory, setup_flags: int = 0) -> None:
@@ -74,6 +74,7 @@ class CompletionQueue:
         self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
         self._walk: Iterator[Any] = iter(())
         self._walked = -1  # the head that `_walk` stands at
+        self._lap_end = -1  # and the one that it reaches, at the end of the array
         # A DEFER_TASKRUN ring posts only inside an enter with GETEVENTS; only with TASKRUN_FLAG
         # does it say when that is worth while. An IOPOLL ring asks the device in such an enter.
         self._hidden_work = bool(
@@ -131,12 +132,11 @@ class CompletionQueue:
             return []
         # One iterator per lap walks along the array with the head: to make one per batch, over a
         # slice, would cost more than unpacking five CQEs.
-        start = head & self._mask
-        if not start or start + count > self._mask + 1 or self._walked != head or self._mixed:
+        if head != self._walked or head + count > self._lap_end:
             batch = self._copy_apart(count)
         else:
             self._walked = -1  # until the head is there too: an interrupt may come in between
-            batch = list(islice(self._walk, count))
+            batch = [*islice(self._walk, count)]
         head += count
         self._head_cell[0] = head & U32
         self._head = self._walked = head
@@ -222,8 +222,11 @@ class CompletionQueue:
 
     def _copy_apart(self, count: int) -> list[Cqe]:
         """`_copy`, and put the iterator of `drain` where the head will be."""
+        self._walked = -1
         batch = self._copy(count)
-        self._walk = self._unpack(self._cqes[((self._head + count) & self._mask) * self._nbytes :])
+        head = self._head + count
+        self._walk = self._unpack(self._cqes[(head & self._mask) * self._nbytes :])
+        self._lap_end = head if self._mixed else (head | self._mask) + 1
         return batch
 
     def _walk_mixed(self, count: int) -> list[Cqe32]:
