@@ -283,8 +283,8 @@ class SubmissionQueue(Preps):
         space = (self._entries - (self.tail - self._consumed)) * self._stride
         if len(sqes) > space:
             raise SubmissionQueueFullError(
-                f"the submission queue has no room for {len(sqes) // self._stride} SQEs, of which none was queued: call "
-                f"submit(), then queue them again, or make the ring larger ({self.entries} entries)"
+                f"the submission queue ({self.entries} entries) has no room for {len(sqes) // self._stride} SQEs, and none "
+                "of them was queued: call submit(), then queue them again, or make the ring larger"
             )
         # The run ends with the array, and the next one starts with it.
         self._sqes[at:limit], self._sqes[:rest], self._lap, self._at, self._limit = (

@@ -652,7 +652,7 @@ class Mixed(Connected):
 
 
 class Block(Scenario):
-    """NOPs as a block, over the end of the queue, until each has completed once: a block is queued whole or not at all."""
+    """NOPs as a block, over the end of the queue, until each has completed once: it is queued whole or not at all."""
 
     def __init__(self) -> None:
         self.ring = Ring(8)

@@ -11,7 +11,7 @@ TIE = 0.02
 NOTES = {
     "ring": "the raw layer, `prep_read_fixed` on registered files and a registered buffer: a slot is queued anew as it "
     "completes, and one system call takes all that are queued.",
-    "ring, block": "the same with an `SqeBlock`: only what differs from the reads of the turn before is written, a field of "
+    "ring, block": "the same with an `SqeBlock`: what differs from the reads of the turn before is written, a field of "
     "all at a time, and one copy queues them.",
     "ring, owned": "`ring.read_fixed` with a callback that queues the next.",
     "preadv": "`os.preadv` in a loop, one at a time whatever the depth.",

@@ -431,8 +431,8 @@ WHAT = {
 
 FOOTNOTES = {
     "raw": "raw: `ring.sq.prep_{what}(...)`, integers only.",
-    "raw block": "raw block: for batches of one fixed size: SQEs made once (`SqeBlock`), their user_data written anew each "
-    "time, from an array that is made once, and copied into the ring as a block.",
+    "raw block": "raw block: for batches of one fixed size: SQEs made once (`SqeBlock`), their user_data written anew "
+    "each time, from an array that is made once, and copied into the ring as a block.",
     "owned": "owned: `ring.{what}(...)`, handles that hold what the kernel uses.",
     "liburing": "liburing: the compiled binding from PyPI, used as its documentation shows: an SQE from the ring for "
     "each request, wait and seen for each completion; same set-up flags as ours, and its ring fd registered.",
