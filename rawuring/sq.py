@@ -1,7 +1,7 @@
 """The submission queue: which slots are free, and when the kernel gets to see them.
 
-May import abi, errors, atomics, mmap_ring, prep and sqe_block. It never makes a system call and never
-holds a reference to memory behind an address.
+May import abi, errors, atomics, mmap_ring, prep and sqe_block. It never makes a system call and
+never holds a reference to memory behind an address.
 
 Three positions, each the count of all SQEs before it since the ring was made:
 
@@ -9,10 +9,10 @@ Three positions, each the count of all SQEs before it since the ring was made:
     published  the kernel may consume up to here (the word we store is the tail)
     tail       ours alone: SQEs between `published` and `tail` are written and not yet visible
 
-`prep_*` moves `tail`, `flush()` moves `published`, an `io_uring_enter` (or the SQ thread) moves
-the head. The kernel's head and tail are free-running u32: they wrap at 2**32, and the slot of
-a position is its low bits. Ours count on without limit and are cut to 32 bits where they meet
-the kernel's.
+`prep_*` and `put_block` move `tail`, `flush()` moves `published`, an `io_uring_enter` (or the SQ
+thread) moves the head. The kernel's head and tail are free-running u32: they wrap at 2**32, and
+the slot of a position is its low bits. Ours count on without limit and are cut to 32 bits where
+they meet the kernel's.
 
 The tail is kept as what the encoders need: `lap`, its value at slot 0 of the array, and `at`,
 the offset of the next slot in bytes. They write slots up to `limit`, the end of a run of free
@@ -43,7 +43,7 @@ _WIDE = (int(abi.Op.NOP128), int(abi.Op.URING_CMD128))
 
 
 class SubmissionQueue(Preps):
-    """The SQ of one ring: `prep_*` to queue, `flush()` to publish. `Ring.submit()` does the latter for you."""
+    """The SQ of one ring: `prep_*` and `put_block` to queue, `flush()` to publish. `Ring.submit()` flushes, too."""
 
     __slots__ = ("_memory", "_lap", "_published", "_consumed", "_entries", "_shift", "_tail_plain", "_sqpoll", "_closed")
 
@@ -283,8 +283,8 @@ class SubmissionQueue(Preps):
         space = (self._entries - (self.tail - self._consumed)) * self._stride
         if len(sqes) > space:
             raise SubmissionQueueFullError(
-                f"the submission queue ({self.entries} entries) has no room for {len(sqes) // self._stride} SQEs, and none "
-                "of them was queued: call submit(), then queue them again, or make the ring larger"
+                f"the submission queue ({self.entries} entries) has no room for {len(sqes) // self._stride} SQEs, and "
+                "none of them was queued: call submit(), then queue them again, or make the ring larger"
             )
         # The run ends with the array, and the next one starts with it.
         self._sqes[at:limit], self._sqes[:rest], self._lap, self._at, self._limit = (

@@ -95,7 +95,7 @@ def encoded_file_index(file_index: int) -> int:
 
 
 class Encoder:
-    """Slots of the SQ, and the encoder that can write any SQE."""
+    """Slots of the SQ, or of a block, and the encoder that can write any SQE."""
 
     __slots__ = ("_sqes", "_at", "_limit", "_stride", "_mixed")
 
