@@ -33,7 +33,8 @@ def reads(direct: bool, depth: int, preadv: int) -> dict[str, Any]:
         return [{"reads": count, "wall_ns": 10**9, "cpu_ns": 10**9}] * 2
 
     return {"direct": direct, "files": 1, "depth": depth,
-            "legs": {"ring": legs(1000), "preadv": legs(preadv), "thread pool": legs(100)}}  # fmt: skip
+            "legs": {"ring": legs(1000), "ring, block": legs(2000 if depth > 1 else 500), "preadv": legs(preadv),
+                     "thread pool": legs(100)}}  # fmt: skip
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_the_page(data: dict[str, Any]) -> None:
     assert "Linux 6.0-test (m), P 3, C" in text
     assert "    python3 tools/bench.py all\n" in text
     assert "* Missing: d is away" in text
+    assert "* Page cache, one file, depth 32: 20.00 (thread pool) and 1.98 (preadv)." in text
     assert "/home/me" not in text and "(`server '{port}'`)" in text
     # The gain of auto over uvloop: 100 to 90 thousand, then a tie.
     assert "1.11 (faster)" in text and "0.99 (tie)" in text

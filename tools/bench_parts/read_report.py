@@ -42,6 +42,17 @@ def over(entry: Json, name: str, other: str) -> Spread | None:
     return spread(ratios(rates(legs[name]), rates(legs[other])))
 
 
+def raw_layer(entry: Json) -> list[str]:
+    """The contestants of the raw layer that were there."""
+    return [name for name in ("ring", "ring, block") if name in entry["legs"]]
+
+
+def best_over(entry: Json, other: str) -> Spread | None:
+    """The rate of the quickest of the raw layer over that of another; None if one of them is missing."""
+    found = [ratio for ratio in (over(entry, name, other) for name in raw_layer(entry)) if ratio]
+    return max(found, key=lambda ratio: ratio.median, default=None)
+
+
 def title(entry: Json) -> str:
     many = f"{entry['files']} files" if entry["files"] > 1 else "one file"
     return f"{'O_DIRECT' if entry['direct'] else 'page cache'}, {many}"
@@ -49,7 +60,7 @@ def title(entry: Json) -> str:
 
 def table(entries: Sequence[Json]) -> str:
     """One table: the depths of one kind of file."""
-    ours = [name for name in ("ring", "ring, block") if name in entries[0]["legs"]]
+    ours = raw_layer(entries[0])
     header = ["depth", "reader", "reads/s", "quartiles"]
     for our in ours:
         header += [f"{our.removeprefix('ring, ')} over it", "quartiles"]
