@@ -4,7 +4,8 @@
     exec     run a command in a guest, in the checkout: its output and exit status are the command's
     list     the kernels and Pythons that can be had
     shell    a prompt in a guest, with the checkout in /checkout
-    support  docs/support.md from the latest whole run in each kind of guest
+    support  docs/support.md from the latest whole run in each kind of guest: of those in docs/support/ and
+             those that ran here, which --write adds to that folder
 
     python3 tools/kernels.py run --kernel 5.10 --kernel newest -- -k poll
     python3 tools/kernels.py run --arch s390x --kernel 6.1
@@ -47,6 +48,8 @@ from tools.kernel_parts.packages import MIRROR, KernelsError
 CI_ROWS = ("newest@aarch64", "newest@x86_64", "6.12@x86_64", "6.1@x86_64", "5.10@x86_64")
 """What takes longest first."""
 TIMEOUT_S = 1500
+SUPPORT = Path(ROOT, "docs", "support.md")
+"""The page, beside a folder of the outcomes that it is made from."""
 LOG_LINES = 40
 
 SHELL = """\
@@ -266,12 +269,15 @@ def shell(workshop: Workshop, options: argparse.Namespace) -> int:
 
 
 def write_support(workshop: Workshop, options: argparse.Namespace) -> int:
-    results = outcome.kept(workshop.cache / "outcomes")
+    file = Path(options.write or SUPPORT)
+    results = outcome.latest(outcome.kept(file.with_suffix("")), outcome.kept(workshop.cache / "outcomes"))
     if not results:
         raise KernelsError("no guest has run yet: the page is made from outcomes of the command run.")
     page = support.page(results)
     if options.write:
-        Path(options.write).write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8")
+        for result in results:
+            outcome.keep(file.with_suffix(""), result)
     else:
         print(page, end="")
     return 0

@@ -141,10 +141,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def skip_reasons(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+def skip_reasons(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """Each reason, releases first, with how many tests gave it on which guest."""
     found: dict[str, dict[str, int]] = {}
-    for outcome in outcomes:
+    guests = [outcome for outcome in outcomes if outcome.tests]
+    for outcome in guests:
         for reason, count in outcome.tests.get("skipped", {}).items():
             match = NEEDS_LINUX.search(reason)
             short = f"Linux {match[1]}" if match else reason
@@ -152,7 +153,13 @@ def skip_reasons(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
             where = found.setdefault(short, {})
             where[at] = where.get(at, 0) + count
     ordered = sorted(found, key=lambda reason: (not reason.startswith("Linux "), numbers(reason), reason))
-    return [(reason, ", ".join(f"{n} on {at}" for at, n in found[reason].items())) for reason in ordered]
+    return [(reason, places(found[reason], len(guests))) for reason in ordered]
+
+
+def places(where: dict[str, int], guests: int) -> str:
+    if guests > 1 and len(where) == guests and len(set(where.values())) == 1:
+        return f"{next(iter(where.values()))} on each"
+    return ", ".join(f"{count} on {at}" for at, count in where.items())
 
 
 # --- kept outcomes
@@ -161,10 +168,22 @@ def skip_reasons(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
 def keep(folder: Path, outcome: Outcome) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{outcome.machine}-{outcome.kernel}-{outcome.python}.json"
-    (folder / name).write_text(json.dumps(outcome._asdict(), indent=1))
+    (folder / name).write_text(json.dumps(outcome._asdict(), indent=1) + "\n")
 
 
 def kept(folder: Path) -> list[Outcome]:
     """The latest outcome of each kind of guest, in the order of a table."""
-    found = [Outcome(**json.loads(path.read_text())) for path in folder.glob("*.json")]
-    return sorted(found, key=lambda o: (o.machine != "x86_64", o.machine, numbers(o.kernel), o.kernel, o.python))
+    return in_order(Outcome(**json.loads(path.read_text())) for path in folder.glob("*.json"))
+
+
+def latest(older: Sequence[Outcome], newer: Sequence[Outcome]) -> list[Outcome]:
+    """Of both, one for each kind of guest: the later one, and of the same day the one in `newer`."""
+    found = {outcome.name: outcome for outcome in older}
+    for outcome in newer:
+        if outcome.name not in found or outcome.date >= found[outcome.name].date:
+            found[outcome.name] = outcome
+    return in_order(found.values())
+
+
+def in_order(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda o: (o.machine != "x86_64", o.machine, numbers(o.kernel), o.kernel, o.python))
