@@ -320,6 +320,7 @@ def test_bad_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert run(capsys)[0] == 2
     assert run(capsys, "run", "--arch", "vax")[0] == 2
     assert run(capsys, "run", "--jobs", "0")[0] == 2
+    assert run(capsys, "exec", "--cpus", "0", "--", "true")[0] == 2
     assert run(capsys, "run", "--timeout", "-5")[0] == 2
     status, said = run(capsys, "run", *cache, "--kernel", "6.1@vax")
     assert status == 2 and said.startswith("kernels.py: no machine is called vax")
@@ -422,7 +423,7 @@ def test_a_command_in_a_guest_ends_as_the_guest_says(
     row = kernels.Row(machines.MACHINES["x86_64"], "6.1", "3.11", tmp_path / "vmlinuz", tmp_path / "root")
     monkeypatch.setattr(kernels.Workshop, "rows", lambda *arguments: [row])
     monkeypatch.setattr(image, "checkout", lambda path, root, python, script: path.write_text(script))
-    monkeypatch.setattr(machines, "command", lambda *arguments: ["cat", str(tmp_path / "console")])
+    monkeypatch.setattr(machines, "command", lambda *arguments, cpus: ["cat", str(tmp_path / "console")])
     arguments = ["exec", "--cache", str(tmp_path), "--kernel", "6.1", "--", "x", "-v"]
     assert kernels.main(arguments) == 3
     assert capsys.readouterr() == ("out\n", "err\n")

@@ -135,7 +135,7 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
             while waiting and len(running) < options.jobs:
                 row = waiting.pop(0)
                 script = script_of(order_for(row, options, pytest_arguments))
-                running.append(start(workshop, row, script, options.timeout))
+                running.append(start(workshop, row, script, options.timeout, options.cpus))
                 print(f"{running[-1].row.name}: booting, its console is in {running[-1].guest.log}", flush=True)
             for one in list(running):
                 ended = one.guest.process.poll() is not None
@@ -174,13 +174,13 @@ def script_of(order: dict[str, object]) -> str:
     return f"python3 /guest/inside.py {shlex.quote(json.dumps(order))}\n"
 
 
-def start(workshop: Workshop, row: Row, script: str, timeout_s: float) -> Running:
+def start(workshop: Workshop, row: Row, script: str, timeout_s: float, cpus: int) -> Running:
     (workshop.cache / "logs").mkdir(parents=True, exist_ok=True)
     initramfs = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.initramfs"
     image.checkout(initramfs, row.root, image.PYTHONS[row.python], script)
     # Named after the process, for others that run the same kind of guest at this moment.
     log = workshop.cache / "logs" / f"{row.file_name}.{os.getpid()}.log"
-    guest = Guest(machines.command(row.machine, row.kernel_file, initramfs), log)
+    guest = Guest(machines.command(row.machine, row.kernel_file, initramfs, cpus=cpus), log)
     now = time.monotonic()
     return Running(row, guest, initramfs, now, now + timeout_s * row.machine.slowness)
 
@@ -224,7 +224,7 @@ def execute(workshop: Workshop, options: argparse.Namespace, command: Sequence[s
     with contextlib.redirect_stdout(sys.stderr):  # what is downloaded is not the command's output
         (row,) = workshop.rows([options.kernel], [options.arch], [options.python] if options.python else [])
     order = {"command": [*command], "ordinary_user": options.ordinary_user}
-    one = start(workshop, row, script_of(order), options.timeout)
+    one = start(workshop, row, script_of(order), options.timeout, options.cpus)
     try:
         ended = one.guest.wait(one.deadline - time.monotonic())
     finally:
@@ -309,6 +309,9 @@ def parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=TIMEOUT_S, metavar="S",
         help="for a guest, default %(default)s; slower machines get more",
     )  # fmt: skip
+    sub.add_argument(
+        "--cpus", type=int, default=machines.CPUS, metavar="N", help="of a guest, default %(default)s"
+    )
     sub.add_argument("--no-echo", action="store_true", help="leave out the echo server's load")
     sub.add_argument("--ordinary-user", action="store_true", help="run the tests as nobody instead of root")
 
@@ -322,6 +325,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--timeout", type=float, default=TIMEOUT_S, metavar="S", help="default %(default)s; slower machines get more"
     )
+    sub.add_argument("--cpus", type=int, default=machines.CPUS, metavar="N", help="of the guest, default %(default)s")
     sub.add_argument("--ordinary-user", action="store_true", help="as nobody instead of root")
 
     sub = commands.add_parser("list", parents=[shared], help="what can be had")
@@ -342,6 +346,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments[:split])
     workshop = Workshop(options)
     try:
+        if "cpus" in options and options.cpus < 1:
+            raise KernelsError("--cpus is at least 1.")
         if options.command == "run":
             if options.jobs < 1 or options.timeout <= 0:
                 raise KernelsError("--jobs is at least 1, and --timeout more than 0.")

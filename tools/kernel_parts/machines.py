@@ -81,11 +81,13 @@ def have_qemu(machine: Machine, may_install: bool) -> None:
         )
 
 
-def command(machine: Machine, kernel: Path, initramfs: Path, *, parameters: str = "") -> list[str]:
+def command(
+    machine: Machine, kernel: Path, initramfs: Path, *, parameters: str = "", cpus: int = CPUS
+) -> list[str]:
     """The command line of a guest that ends when it powers off, panics or reboots; its console is stdio."""
     append = f"console={machine.console} quiet panic=-1 {parameters}".strip()
     return [
-        machine.program, *machine.options, "-accel", ACCELERATOR, "-smp", str(CPUS), "-m", str(MEMORY_MIB),
+        machine.program, *machine.options, "-accel", ACCELERATOR, "-smp", str(cpus), "-m", str(MEMORY_MIB),
         "-kernel", str(kernel), "-initrd", str(initramfs), "-append", append,
         "-nographic", "-no-reboot", "-nic", "none",
     ]  # fmt: skip
