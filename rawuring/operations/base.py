@@ -212,6 +212,12 @@ class OwnedOperations:
         `form` is what errors call it, if not by the name of its encoder.
         """
 
+    def _join_flags(self, sqe_flags: int, fixed: int) -> int:
+        """The flags of an SQE: those that were asked for, that of a slot of a file table, and that of a chain."""
+        if sqe_flags:
+            self._check_sqe_flags(sqe_flags)
+        return sqe_flags | fixed | self._link_flag
+
     def _check_sqe_flags(self, sqe_flags: int) -> None:
         if sqe_flags & abi.SqeFlag.CQE_SKIP_SUCCESS:
             raise OutOfOrderError("an owned operation ends with its completion: CQE_SKIP_SUCCESS is for the raw layer")

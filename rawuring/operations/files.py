@@ -29,13 +29,12 @@ class FileOperations(OwnedOperations):
         """
         fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
-        if sqe_flags:
-            self._check_sqe_flags(sqe_flags)
+        if sqe_flags or fixed or self._link_flag:
+            sqe_flags = self._join_flags(sqe_flags, fixed)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "read", (file, keep), callback)
-            self.sq.prep_read(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token,
-                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            self.sq.prep_read(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token, sqe_flags=sqe_flags)
             return operation
         except BaseException:
             self._unqueue(token)
@@ -73,13 +72,12 @@ class FileOperations(OwnedOperations):
         """Write `buffer` at `offset`, or at the file position with -1. Result: bytes written, may be short."""
         fd, fixed = fd_of(file, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
-        if sqe_flags:
-            self._check_sqe_flags(sqe_flags)
+        if sqe_flags or fixed or self._link_flag:
+            sqe_flags = self._join_flags(sqe_flags, fixed)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "write", (file, keep), callback)
-            self.sq.prep_write(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token,
-                               sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            self.sq.prep_write(fd, addr, nbytes, offset, rw_flags, ioprio, user_data=token, sqe_flags=sqe_flags)
             return operation
         except BaseException:
             self._unqueue(token)

@@ -28,13 +28,12 @@ class TransferOperations(OwnedOperations):
         """Send `buffer`. Result: bytes sent, may be short unless `msg_flags` has MSG_WAITALL. One at a time per socket."""
         fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_readable(buffer)
-        if sqe_flags:
-            self._check_sqe_flags(sqe_flags)
+        if sqe_flags or fixed or self._link_flag:
+            sqe_flags = self._join_flags(sqe_flags, fixed)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "send", (sock, keep), callback)
-            self.sq.prep_send(fd, addr, nbytes, msg_flags, ioprio, user_data=token,
-                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            self.sq.prep_send(fd, addr, nbytes, msg_flags, ioprio, user_data=token, sqe_flags=sqe_flags)
             return operation
         except BaseException:
             self._unqueue(token)
@@ -69,13 +68,12 @@ class TransferOperations(OwnedOperations):
         """
         fd, fixed = fd_of(sock, self._file_table)
         keep, addr, nbytes = pin_writable(buffer)
-        if sqe_flags:
-            self._check_sqe_flags(sqe_flags)
+        if sqe_flags or fixed or self._link_flag:
+            sqe_flags = self._join_flags(sqe_flags, fixed)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "recv", (sock, keep), callback)
-            self.sq.prep_recv(fd, addr, nbytes, msg_flags, ioprio, user_data=token,
-                              sqe_flags=sqe_flags | fixed | self._link_flag)  # fmt: skip
+            self.sq.prep_recv(fd, addr, nbytes, msg_flags, ioprio, user_data=token, sqe_flags=sqe_flags)
             return operation
         except BaseException:
             self._unqueue(token)

@@ -30,12 +30,12 @@ class WaitingOperations(OwnedOperations):
 
     def nop(self, *, callback: Callback | None = None, sqe_flags: int = 0) -> Operation[int]:
         """Complete, and do nothing. Result: 0."""
-        if sqe_flags:
-            self._check_sqe_flags(sqe_flags)
+        if sqe_flags or self._link_flag:
+            sqe_flags = self._join_flags(sqe_flags, 0)
         token = self._last_token = self._last_token + 1
         try:
             operation = self._begin(token, "nop", None, callback)
-            self.sq.prep_nop(user_data=token, sqe_flags=sqe_flags | self._link_flag)
+            self.sq.prep_nop(user_data=token, sqe_flags=sqe_flags)
             return operation
         except BaseException:
             self._unqueue(token)
