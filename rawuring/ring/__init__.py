@@ -152,6 +152,7 @@ class Ring(Resizing, Operations):
         self._kept_as = object()
         self._closed = RingClosedError("this ring was never set up")
         self._inflight = {}
+        self._batch = None
         self._reaped = NOTHING
         self._groups = {}
         self._ended_groups: set[int] = set()

@@ -192,6 +192,7 @@ class Closing(Looping):
             operation, res, cqe_flags = events.popleft()
             if isinstance(operation, Stream):
                 operation.discard(res, cqe_flags)
+        self._batch = None
         self._reaped = NOTHING
         self._inflight = {}
         self._release_tables()

@@ -144,13 +144,13 @@ class Looping(Queueing):
         """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
-        drained = self.cq.head if self._reaped.batch is None else -1
+        drained = self.cq.head if self._batch is None else -1
         if self._reaped.events:
             self._run_callbacks()
             return True
         try:
             self._reclaim()
-            waits = 0 if self.cq.ready or self._reaped.batch is not None else 1
+            waits = 0 if self.cq.ready or self._batch is not None else 1
             if deadline is None and terms is None and not self._reaped.raw:
                 self.submit_and_wait(waits)
             else:

@@ -2,8 +2,8 @@
 
 May import everything below ring, and `entering`. Waits only as a raw request's owner asks it to.
 
-Every step may be interrupted, and is then taken again: the completions are safe in `_reaped`
-before their slots are given back, and leave it in the same store that adds what came of them.
+Every step may be interrupted, and is then taken again: the completions are safe in `_batch`
+before their slots are given back, and leave it in the same statement that adds what came of them.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ class _Batch:
 
     __slots__ = ("first", "head", "cqes", "operations")
 
-    def __init__(self, first: int, head: int, cqes: list[RawCqe]) -> None:
-        self.first = first  # the head of the CQ before the batch: what counts its CQEs
-        self.head = head  # and after it, for when the batch is safe here
-        self.cqes = cqes
-        self.operations: list[Operation[Any] | None] | None = None
+    # There is no __init__: a class without one is called in half the time.
+    first: int  # the head of the CQ before the batch: what counts its CQEs
+    head: int  # and after it, for when the batch is safe here
+    cqes: list[RawCqe]
+    operations: list[Operation[Any] | None] | None
 
 
 Event = tuple[Operation[Any], int, int]
 
 
 class _Reaped:
-    """Where the ring stands with its completions. Replaced as a whole, so that one store commits a step."""
+    """What came of completions and was not handed out yet. Replaced as a whole, so that one store commits a step."""
 
-    __slots__ = ("batch", "raw", "events")
+    __slots__ = ("raw", "events")
 
-    def __init__(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
-        self.batch = batch  # being resolved
+    def __init__(self, raw: list[list[RawCqe]], events: deque[Event]) -> None:
         self.raw = raw  # of the raw layer: one list or none, until `completions()` hands it out
         self.events = events  # completions whose callbacks have not run yet
 
 
-NOTHING: Final = _Reaped(None, [], deque())
+NOTHING: Final = _Reaped([], deque())
 
 
 class Resolving(Entering):
     """A ring that knows what is in flight, and resolves completions."""
 
-    __slots__ = ("_inflight", "_resolved", "_reaped", "_busy", "_calling", "_groups", "_file_table")
+    __slots__ = ("_inflight", "_resolved", "_batch", "_reaped", "_busy", "_calling", "_groups", "_file_table")
 
     _inflight: dict[int, Operation[Any]]
     _resolved: int  # operations that had their final completion
+    _batch: _Batch | None  # being resolved
     _reaped: _Reaped
     _busy: bool  # resolving a batch
     _calling: bool  # running callbacks
@@ -126,7 +126,7 @@ class Resolving(Entering):
         Completions of owned operations are resolved and their callbacks called on the way.
         Nothing is submitted and nothing waited for.
         """
-        if not self._inflight and (self._reaped is NOTHING or self._nothing_reaped()):
+        if not self._inflight and self._batch is None and (self._reaped is NOTHING or self._nothing_reaped()):
             # Nothing of the owned layer is in flight: every CQE is the caller's.
             if _get_ident() != self._plain_owner:
                 self._check_usable()
@@ -146,8 +146,8 @@ class Resolving(Entering):
     def _reap(self) -> None:
         """Take what is in the CQ and resolve it.
 
-        Every step may be interrupted and is then taken again: the batch is in `_reaped` before
-        its slots are given back, and leaves it in the same store that adds what came of it.
+        Every step may be interrupted and is then taken again: the batch is in `_batch` before
+        its slots are given back, and leaves it in the same statement that adds what came of it.
         """
         if self._busy:
             return  # a finalizer that runs while a batch is resolved
@@ -162,23 +162,23 @@ class Resolving(Entering):
             raise
 
     def _resolve(self) -> None:
-        reaped = self._reaped
-        batch = reaped.batch
+        cq, batch = self.cq, self._batch
         if batch is None:
-            first = self.cq.head
-            cqes, head = self._peek_large() if self._expects_large else self.cq.peek()
+            first = cq._head
+            cqes, head = self._peek_large() if self._expects_large else cq.peek()
             if head == first:
                 return
-            batch = _Batch(first, head, cqes)
-            self._commit(batch, reaped.raw, reaped.events)
-        self.cq.advance_to(batch.head)
+            batch = _Batch()
+            batch.first, batch.head, batch.cqes, batch.operations = first, head, cqes, None
+            self._batch = batch
+        cq.advance_to(batch.head)
         inflight, cqes = self._inflight, batch.cqes
         get = inflight.get
         kept: list[Operation[Any]] = []
         for cqe in cqes:
             operation = get(cqe[0])
             if operation is None or operation.special or cqe[2] & _F_MORE:
-                kept = self._resolve_special(batch, reaped)
+                kept = self._resolve_special(batch)
                 break
             operation.cqe = cqe
             if operation._keep is not None:
@@ -189,8 +189,10 @@ class Resolving(Entering):
             else:
                 for user_data, _, _ in cqes:
                     inflight.pop(user_data, None)
-            self._commit(None, reaped.raw, reaped.events)
+            self._batch = None
             self._resolved += len(cqes)
+            if self._reaped is not NOTHING:
+                self._nothing_reaped()
         # Dropping what was kept alive may run finalizers, which are other people's code.
         for operation in kept:
             operation.settle()
@@ -206,7 +208,7 @@ class Resolving(Entering):
             cqes.append((user_data, res, cqe_flags))
         return cqes, head
 
-    def _resolve_special(self, batch: _Batch, reaped: _Reaped) -> list[Operation[Any]]:
+    def _resolve_special(self, batch: _Batch) -> list[Operation[Any]]:
         """Resolve a batch with streams, callbacks or requests of the raw layer in it. Returns the operations that ended."""
         inflight = self._inflight
         if batch.operations is None:
@@ -217,11 +219,14 @@ class Resolving(Entering):
         events: list[Event] = []
         raw: list[RawCqe] = []
         ended: list[Operation[Any]] = []
+        nstrays = 0  # final completions of operations that are gone
         for position, (cqe, operation) in enumerate(zip(batch.cqes, batch.operations), batch.first):
             user_data, res, cqe_flags = cqe
             if operation is None:
                 if user_data < OWNED:
                     raw.append(cqe)
+                elif not cqe_flags & _F_MORE:
+                    nstrays += 1
                 continue
             if isinstance(operation, Stream):
                 operation.add((res, cqe_flags), position)
@@ -233,21 +238,24 @@ class Resolving(Entering):
                 operation.cqe = cqe
                 inflight.pop(user_data, None)
                 ended.append(operation)
-        self._commit(
-            None,
-            [sum(reaped.raw, []) + raw] if raw else reaped.raw,
-            deque([*reaped.events, *events]) if events else reaped.events,
-        )
-        self._resolved += sum(1 for user_data, _, cqe_flags in batch.cqes if user_data >= OWNED and not cqe_flags & _F_MORE)
+        if raw or events:
+            reaped = self._reaped
+            # One statement ends the batch and adds what came of it: no signal is handled between its stores.
+            self._batch, self._reaped = None, _Reaped(
+                [sum(reaped.raw, []) + raw] if raw else reaped.raw,
+                deque([*reaped.events, *events]) if events else reaped.events,
+            )
+        else:
+            self._batch = None
+        self._resolved += len(ended) + nstrays
         return ended
-
-    def _commit(self, batch: _Batch | None, raw: list[list[RawCqe]], events: deque[Event]) -> None:
-        self._reaped = _Reaped(batch, raw, events) if batch is not None or raw or events else NOTHING
 
     def _nothing_reaped(self) -> bool:
         reaped = self._reaped
-        self._commit(reaped.batch, reaped.raw, reaped.events)
-        return self._reaped is NOTHING
+        if not reaped.raw and not reaped.events:
+            self._reaped = NOTHING
+            return True
+        return False
 
     def _run_callbacks(self) -> None:
         if not self._reaped.events or self._calling:
@@ -258,6 +266,7 @@ class Resolving(Entering):
                 # Looked up anew each time: a callback may call completions(), which adds to them.
                 while self._reaped.events:
                     self._call(self._reaped.events)
+                self._nothing_reaped()
             finally:
                 self._calling = False
         except BaseException:
