@@ -84,7 +84,7 @@ class Looping(Queueing):
         answer = operation.answer
         if answer is None:
             self._check_can_wait("wait")
-            deadline = deadline_after(timeout_ns)
+            deadline = None if timeout_ns is None else deadline_after(timeout_ns)
             while True:
                 self._turn(deadline)
                 answer = operation.answer
@@ -92,7 +92,7 @@ class Looping(Queueing):
                     break
                 if deadline is not None and time.monotonic_ns() >= deadline:
                     return self._time_out(operation)
-        if operation.cqe is not None:
+        if operation._keep is not None and operation.cqe is not None:
             operation.settle()
         return answer
 
@@ -144,13 +144,15 @@ class Looping(Queueing):
         """Submit, wait for a completion, resolve, call back. False if there was none, for whatever reason."""
         if self._link_flag:
             raise OutOfOrderError("a chain cannot be waited for inside its block: wait after it")
-        drained = self.cq.head if self._batch is None else -1
+        cq = self.cq
+        head = cq._head if self._batch is None else -1
         if self._reaped.events:
             self._run_callbacks()
             return True
         try:
-            self._reclaim()
-            waits = 0 if self.cq.ready or self._batch is not None else 1
+            if self._groups or self._file_table is not None:
+                self._reclaim()
+            waits = 0 if self._batch is not None or cq.ready else 1
             if deadline is None and terms is None and not self._reaped.raw:
                 self.submit_and_wait(waits)
             else:
@@ -159,8 +161,9 @@ class Looping(Queueing):
             # Before Linux 5.19 nothing more is taken while completions overflow.
             if error.errno not in (errno.EBUSY, errno.EAGAIN):
                 raise
-            if not self.cq.ready:
+            if not cq.ready:
                 time.sleep(0.001)
         self._reap()
-        self._run_callbacks()
-        return self.cq.head != drained
+        if self._reaped.events:
+            self._run_callbacks()
+        return cq._head != head
