@@ -172,23 +172,11 @@ class Resolving(Entering):
             batch.first, batch.head, batch.cqes, batch.operations = first, head, cqes, None
             self._batch = batch
         cq.advance_to(batch.head)
-        inflight, cqes = self._inflight, batch.cqes
-        get = inflight.get
-        kept: list[Operation[Any]] = []
-        for cqe in cqes:
-            operation = get(cqe[0])
-            if operation is None or operation.special or cqe[2] & _F_MORE:
-                kept = self._resolve_special(batch)
-                break
-            operation.cqe = cqe
-            if operation._keep is not None:
-                kept.append(operation)
+        cqes = batch.cqes
+        kept = self._resolve_plain(cqes)
+        if kept is None:
+            kept = self._resolve_special(batch)
         else:
-            if len(cqes) == len(inflight):
-                inflight.clear()
-            else:
-                for user_data, _, _ in cqes:
-                    inflight.pop(user_data, None)
             self._batch = None
             self._resolved += len(cqes)
             if self._reaped is not NOTHING:
@@ -196,6 +184,27 @@ class Resolving(Entering):
         # Dropping what was kept alive may run finalizers, which are other people's code.
         for operation in kept:
             operation.settle()
+
+    def _resolve_plain(self, cqes: list[RawCqe]) -> list[Operation[Any]] | None:
+        """Resolve a batch without anything special. Returns the operations that keep something, or None: it is special."""
+        inflight = self._inflight
+        kept: list[Operation[Any]] = []
+        for cqe in cqes:
+            try:
+                operation = inflight[cqe[0]]
+            except KeyError:  # of the raw layer
+                return None
+            if operation.special or cqe[2] and cqe[2] & _F_MORE:
+                return None
+            operation.cqe = cqe
+            if operation._keep is not None:
+                kept.append(operation)
+        if len(cqes) == len(inflight):
+            inflight.clear()
+        else:
+            for user_data, _, _ in cqes:
+                inflight.pop(user_data, None)
+        return kept
 
     def _peek_large(self) -> tuple[list[RawCqe], int]:
         """The completions that are there, those of a `LargeStream` with their second halves."""
