@@ -144,11 +144,11 @@ def fd_of(file: FileLike, table: FileTable | None) -> tuple[int, int]:
         if file.table is not table:
             raise OutOfOrderError("this slot is of the file table of another ring, where it is another file")
         return file.slot, _FIXED_FILE
-    if isinstance(file, int):
-        return int(file), 0
     try:
         fd = file.fileno()  # type: ignore[union-attr]
     except AttributeError:
+        if isinstance(file, int):
+            return int(file), 0
         raise BufferUseError(f"{type(file).__name__} is no file: use an fd, a socket or file, or a Fixed") from None
     if fd < 0:
         raise OutOfOrderError(f"this {type(file).__name__} is closed")
