@@ -107,7 +107,10 @@ class Operation(Generic[Value]):
         operation). When `timeout_ns` nanoseconds have passed, the operation is cancelled and
         TimeoutError raised, unless it completed all the same.
         """
-        res = (self.cqe or self._ring.wait_for(self, timeout_ns))[1]
+        cqe = self.cqe
+        if cqe is None:
+            cqe = self._ring.wait_for(self, timeout_ns)
+        res = cqe[1]
         self._keep = None  # it is, unless an interrupt came before
         if res < 0:
             raise self.error(res)
