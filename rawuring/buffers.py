@@ -215,6 +215,9 @@ class RegisteredBuffers:
 _BUF = Struct("=QIH")
 _BUF_NBYTES: Final = abi.IO_URING_BUF.nbytes
 _TAIL_OFFSET: Final = abi.IO_URING_BUF_RING.fields["tail"].offset
+# Of an entry, in words of 4 bytes.
+_BUF_NWORDS: Final = _BUF_NBYTES // 4
+_LEN_WORD: Final = abi.IO_URING_BUF.fields["len"].offset // 4
 _U16: Final = 0xFFFF
 _U32: Final = 0xFFFF_FFFF
 _F_BUFFER: Final = int(abi.CqeFlag.BUFFER)
@@ -313,7 +316,12 @@ class BufferGroup:
             with pool.lend_bundle(res, cqe_flags) as views: ...     # all are given back on exit
             for view in pool.lend_bundle(res, cqe_flags): ...       # each is before the next comes
 
-        Lend each completion once.
+        Lend each completion once. All buffers but the last are full, or as full as the kernel had
+        noted in the ring that it would fill them: before Linux 7.1 that may be less than their size.
+
+        Limit      Linux 6.15, and those of 6.12 and 6.14 that receive into a bundle twice for one
+                   completion as it does, may leave a gap within a buffer when data comes meanwhile:
+                   what follows is wrong, and nothing tells. Mended in 6.16 and later ones of these.
         """
         return BundleLoan(self, res, cqe_flags)
 
@@ -459,7 +467,8 @@ class BufferRing(BufferGroup):
     """
 
     __slots__ = (
-        "_fd", "_entries_memory", "_entries", "_entries_keep", "_tail_word", "_mask", "_order", "_following", "_written",
+        "_fd", "_entries_memory", "_entries", "_words", "_entries_keep", "_tail_word", "_mask", "_order", "_following",
+        "_slots", "_written",
     )  # fmt: skip
 
     pbuf_flags = 0
@@ -471,14 +480,16 @@ class BufferRing(BufferGroup):
         self._fd = fd
         self._entries_memory = mmap.mmap(-1, count * _BUF_NBYTES, flags=_PRIVATE)
         self._entries = memoryview(self._entries_memory)
+        self._words = self._entries.cast("I")
         self._entries_keep = _c_char.from_buffer(self._entries_memory)
         self._tail_word = Word16(self._entries, _TAIL_OFFSET)
         self._mask = count - 1
         # The bid that each entry names now: in steady state buffers come back in the order they
         # went out, so that the entry is already right.
         self._order = [-1] * count
-        # The buffer behind each, where bundles need it: see `follow`.
+        # The buffer behind each, and the entry that names it, where bundles need them: see `follow`.
         self._following: list[int] | None = None
+        self._slots: list[int] = []
         self._written = 0
 
     def register(self) -> None:
@@ -500,10 +511,12 @@ class BufferRing(BufferGroup):
         """Note from now on which buffer is behind which: the completion of a bundle names its first alone."""
         if self._following is None:
             tail, mask, order = self._coming[0], self._mask, self._order
-            following = [-1] * self.count
+            following, slots = [-1] * self.count, [0] * self.count
             # Of buffers that are out already some are said wrongly: these come anew before a bundle has them.
-            for position in range(tail - self.count, tail - 1):
+            for position in range(tail - self.count, tail):
                 following[order[position & mask]] = order[(position + 1) & mask]
+                slots[order[position & mask]] = position & mask
+            self._slots = slots
             self._written = tail
             self._following = following
 
@@ -513,9 +526,15 @@ class BufferRing(BufferGroup):
             return cqe_flags
         assert self._following is not None
         located, parts = Located(cqe_flags), []
-        bid = cqe_flags >> _BUFFER_SHIFT
-        for start in range(0, res, self.nbytes):
-            parts.append((bid, 0, min(res - start, self.nbytes)))
+        bid, left = cqe_flags >> _BUFFER_SHIFT, res
+        while left > 0:
+            # Before Linux 7.1 a bundle shortens the entry of a buffer that it does not mean to fill. If it then
+            # takes nothing, another finds the buffer, and fills no more of it than its entry says.
+            nbytes = min(left, self._words[self._slots[bid] * _BUF_NWORDS + _LEN_WORD])
+            if nbytes <= 0:
+                break
+            left -= nbytes
+            parts.append((bid, 0, nbytes))
             bid = self._following[bid]
         located.parts = tuple(parts)
         return located
@@ -544,12 +563,15 @@ class BufferRing(BufferGroup):
         if self._following is not None:
             return self._publish_followed(self._following)
         tail, coming = self._coming
-        mask, order = self._mask, self._order
+        mask, order, words, nbytes = self._mask, self._order, self._words, self.nbytes
         for bid in coming:
             slot = tail & mask
             if order[slot] != bid:
-                _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * self.nbytes, self.nbytes, bid)
+                _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * nbytes, nbytes, bid)
                 order[slot] = bid
+            elif words[slot * _BUF_NWORDS + _LEN_WORD] != nbytes:
+                # Shortened by a bundle, of somebody who encodes requests himself: see `locate`.
+                words[slot * _BUF_NWORDS + _LEN_WORD] = nbytes
             tail += 1
         self._tail_word.store_release(tail & _U16)
         self._coming = (tail, [])
@@ -565,6 +587,8 @@ class BufferRing(BufferGroup):
                 nbytes = self._prepare(bid)
                 _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * self.nbytes, nbytes, bid)
                 self._order[slot] = bid
+                if self._slots:
+                    self._slots[bid] = slot
                 self._written = tail + 1
             tail += 1
         self._tail_word.store_release(tail & _U16)

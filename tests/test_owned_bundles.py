@@ -294,6 +294,75 @@ def test_the_end_of_a_stream_of_bundles_holds_no_buffer(ring: Ring, tcp: Pair, p
     check_whole(ring, pool, pair)
 
 
+def shorten(pool: BufferRing, slot: int, nbytes: int) -> None:
+    """Do to an entry of the ring what a bundle does before Linux 7.1 when it means to fill no more of the buffer."""
+    pool._words[slot * 4 + 2] = nbytes
+
+
+def test_a_shortened_buffer_is_whole_when_it_is_given_back(ring: Ring, pair: Pair) -> None:
+    needs("5.19", ring)
+    one, other = pair
+    pool = ring.buffer_ring(1, 64)
+    for _ in range(3):
+        other.send(b"x" * 64)
+        res, cqe_flags = ring.recv_select(one, pool).wait_cqe(HANG_NS)
+        assert res == 64
+        shorten(pool, 0, 10)
+        pool.give_back(pool.held(cqe_flags))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_bundle_fills_a_buffer_as_far_as_its_entry_says(ring: Ring, pair: Pair, tcp: Pair, stream: bool) -> None:
+    needs_bundles(ring)
+    one, other = tcp
+    pool = ring.buffer_ring(8, 16)
+    pool.follow()
+    for slot, nbytes in (0, 5), (1, 16), (2, 1), (5, 3):
+        shorten(pool, slot, nbytes)
+    other.sendall(numbered(0, 15))
+    received = b""
+    receiver = Receiver(ring.recv_multishot(one, pool, bundle=True)) if stream else None
+    while len(received) < 60:
+        got = receiver.next() if receiver else ring.recv_select(one, pool, bundle=True).wait_cqe(HANG_NS)
+        received += pool.take(*got)
+    assert received == numbered(0, 15)
+    if receiver:
+        receiver.end()
+    check_whole_after_a_lap(ring, pool, pair)
+
+
+def check_whole_after_a_lap(ring: Ring, pool: BufferRing, pair: Pair) -> None:
+    """As `check_whole`, where the kernel may still have buffers that are shortened."""
+    one, other = pair
+    for _ in range(pool.count):
+        other.send(b"x")
+        pool.take(*ring.recv_select(one, pool).wait_cqe(HANG_NS))
+    check_whole(ring, pool, pair)
+
+
+def test_a_bundle_that_counted_on_more_data_than_there_was(ring: Ring, pair: Pair, tcp: Pair) -> None:
+    """The urgent byte and the end of the stream count as data, so that the kernel means to fill a part of a buffer."""
+    needs_bundles(ring)
+    one, other = tcp
+    pool = ring.buffer_ring(8, 64)
+    other.sendall(b"a" * 64)
+    other.send(b"!", socket.MSG_OOB)
+    other.shutdown(socket.SHUT_WR)
+    received = b""
+    for res, cqe_flags in ring.recv_multishot(one, pool, bundle=True):
+        received += pool.take(res, cqe_flags)
+    assert received == b"a" * 64
+    one, other = pair
+    other.sendall(numbered(0, 48))
+    receiver = Receiver(ring.recv_multishot(one, pool, bundle=True))
+    received = b""
+    while len(received) < 192:
+        received += pool.take(*receiver.next())
+    assert received == numbered(0, 48)
+    receiver.end()
+    check_whole_after_a_lap(ring, pool, pair)
+
+
 def test_bundles_need_a_buffer_ring_and_a_kernel(ring: Ring, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     group = ring.provided_buffers(2, 16)
     if ring.features & abi.Feature.RECVSEND_BUNDLE:

@@ -28,6 +28,11 @@ def pbuf_ring(
     data twice for one CQE (both mended in later ones of 6.12 and 6.18): there the kernel is done with
     a buffer when it is full, or when `buf_ring_head` has passed it.
 
+    Without INC a bundle may shorten `len` in the entry of a buffer that it does not mean to fill, before
+    Linux 7.1 (mended in later ones of 6.12, 6.18 and 7.0), and leave the buffer to another receive if it
+    takes nothing: write `len` anew with each buffer, and take a buffer of a bundle to be full at the `len`
+    that its entry has when the bundle completes.
+
     A kernel such as 6.1 keeps the head of a group below 64 when its ring is unregistered: the next
     ring of that group is used from there on, past its tail if that is less. Take another group.
 
