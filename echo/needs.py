@@ -24,6 +24,6 @@ MODES: dict[str, tuple[str, ...]] = {
     "link-poll-recv-send": (*_SERVER, "POLL_ADD", "SEND"),
     "provided-buffers": (*_SERVER, "POLL_ADD", "PROVIDE_BUFFERS", "SEND", "SENDMSG"),
     "multishot": _MULTISHOT,
-    "bundle": (*_MULTISHOT, "RECVSEND_BUNDLE"),
+    "bundle": (*_MULTISHOT, "RECVSEND_BUNDLE", "recv_bundle"),
     "zero-copy": (*_MULTISHOT, "SEND_ZC", "SENDMSG_ZC"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 from typing import Any
 
+from echo.modes.multishot import Bundle
 from echo.modes.pooled import Lent, Pooled, PooledConnection
 from echo.modes.zero_copy import ZeroCopy
 from echo.server import RingServer
@@ -40,7 +41,8 @@ def audited_completions(self: Ring) -> list[Any]:
             bid = cqe_flags >> abi.CQE_BUFFER_SHIFT
             assert bid in with_kernel, f"buffer {bid} came twice"
             at = with_kernel.index(bid)
-            del with_kernel[at : at + max(1, -(-res // modes[0]._pool.nbytes))]
+            nbuffers = len(modes[0].received_much(res, cqe_flags)) if isinstance(modes[0], Bundle) else 1
+            del with_kernel[at : at + max(1, nbuffers)]
     return found
 
 

@@ -61,6 +61,19 @@ mode.await_input = interrupted
 from echo.modes import trials
 trials.BEHAVIOURS["recv_poll_first"] = "5.19", lambda ring: False
 """,
+    "buffers that bundles have shortened": """
+from echo.modes import trials
+from rawuring.buffers import BufferRing
+trials.BEHAVIOURS["whole_buffers"] = "7.1", lambda ring: False
+publish = BufferRing._publish
+def shortened(self):
+    first = self._coming[0]
+    publish(self)
+    for position in range(first, self._coming[0]):
+        if position % 3 == 2:
+            self._words[(position & self._mask) * 4 + 2] = 1 + position % 50
+BufferRing._publish = shortened
+""",
     "sends that cannot do without a copy": """
 import itertools, errno
 import echo.modes.zero_copy
@@ -139,6 +152,7 @@ def test_a_poll_that_fails_breaks_its_link() -> None:
         ("multishot", "enters that are refused now and then"),
         pytest.param("multishot", "a tiny ring whose submits are refused now and then", marks=pytest.mark.slow),
         ("provided-buffers", "receives that cannot poll first"),
+        ("bundle", "buffers that bundles have shortened"),
         ("zero-copy", "sends that cannot do without a copy"),
     ],
 )
@@ -149,6 +163,18 @@ def test_no_buffer_is_lost_or_given_back_twice(mode: str, unusual: str) -> None:
         prelude += "\nimport echo.modes.zero_copy as z; z.COPIED_NBYTES = 500"
     with EchoProcess("--mode", mode, "--buffers", "8", "--buffer-size", "1000", prelude=prelude) as server:
         every_manner(server)
+        server.stop()
+
+
+def test_a_bundle_does_not_fill_its_last_buffer() -> None:
+    """As before Linux 7.1, where the kernel notes in the ring how much of that buffer it meant to fill."""
+    needs_mode("bundle")
+    with EchoProcess("--mode", "bundle", "--buffers", "8", "--buffer-size", "1000") as server:
+        with connect(server.port) as sock:
+            for start in range(12):
+                for nbytes in 1300, 3500:
+                    echo(sock, NOISE[start : start + nbytes])
+        server.settle()
         server.stop()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from support import needs
 from support import ring as ring
 
 from echo.modes import trials
+from echo.modes.base import Cqe
 from echo.needs import AUTO, MODES
-from rawuring import Ring, abi
+from rawuring import BufferRing, Ring, abi
 from rawuring.sq import SubmissionQueue
 
 
@@ -55,6 +57,26 @@ def test_a_receive_that_receives_once(ring: Ring, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(SubmissionQueue, "prep_recv_multishot", once)
     assert not trials.has(ring, "recv_multishot")
+
+
+def test_a_bundle_that_leaves_a_gap(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("6.10", bool(ring.features & abi.Feature.RECVSEND_BUNDLE))
+    monkeypatch.setattr(socket, "MSG_OOB", 0)  # data that nothing keeps apart
+    assert not trials.has(ring, "recv_bundle")
+    assert trials.missing(ring, MODES["bundle"]) == "needs Linux 6.16"
+
+
+def test_a_bundle_that_shortens_a_buffer(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("6.10", bool(ring.features & abi.Feature.RECVSEND_BUNDLE))
+    recv_bundles = trials._recv_bundles
+
+    def shortening(ring: Ring, fd: int, pool: BufferRing) -> Cqe:
+        completion = recv_bundles(ring, fd, pool)
+        pool._words[4 + 2] = 2
+        return completion
+
+    monkeypatch.setattr(trials, "_recv_bundles", shortening)
+    assert not trials.has(ring, "whole_buffers")
 
 
 def test_what_is_missing_is_said_by_release() -> None:

@@ -1,14 +1,15 @@
 """The modes in which one receive per connection stays armed, into a provided-buffer ring.
 
-May import `pooled.py`, `base.py` and the names of rawuring.
+May import `pooled.py`, `base.py`, `trials.py` and the names of rawuring.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from echo.modes import trials
 from echo.modes.base import RECV, UNHEEDED
-from echo.modes.pooled import BUFFER_SHIFT, Lent, Pool, Pooled, PooledConnection
+from echo.modes.pooled import Lent, Pool, Pooled, PooledConnection
 from rawuring import abi
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Bundle(Multishot):
     """A completion brings as many buffers as there is data for; they are sent together.
 
     They lie in the ring one after the other, in the order in which they were given back, and all but the last are full.
+    Where the kernel shortens buffers, what brings no more than fits into one may be in two all the same: nothing is an
+    ordinary echo there.
 
     What a bundle brought is sent by one SENDMSG, not by a bundle: that would take whatever is first in a group, which
     is right only where each connection has a group of its own.
@@ -52,19 +55,16 @@ class Bundle(Multishot):
     ioprio = POLL_FIRST | BUNDLE
 
     def __init__(self, server: RingServer) -> None:
+        whole_buffers = trials.has(server.ring, "whole_buffers")
         super().__init__(server)
-        self._following = [*range(1, self._pool.count), 0]  # by bid: which was given back after it
-        self._last = self._pool.count - 1  # the one given back last
+        if not whole_buffers:
+            self.ordinary_nbytes = 0
 
-    def give_back(self, bids: list[int]) -> None:
-        for bid in bids:
-            self._following[self._last] = bid
-            self._last = bid
-        super().give_back(bids)
+    def make_pool(self, count: int, nbytes: int) -> Pool:
+        self._buffers = self.ring.buffer_ring(count, nbytes)
+        self._buffers.follow()
+        return self._buffers
 
     def received_much(self, res: int, cqe_flags: int) -> list[Lent]:
-        lent, bid, size = [], cqe_flags >> BUFFER_SHIFT, self._pool.nbytes
-        for start in range(0, res, size):
-            lent.append((bid, min(res - start, size)))
-            bid = self._following[bid]
-        return lent
+        located = self._buffers.locate(0, res, cqe_flags)
+        return [(bid, nbytes) for bid, _, nbytes in self._buffers.parts(res, located)]

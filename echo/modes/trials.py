@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,7 +16,9 @@ from echo.modes.base import F_MORE, Cqe
 from rawuring import BufferRing, RawuringError, Ring, UnsupportedError, abi
 
 BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
+BUNDLE = int(abi.RecvSend.BUNDLE)
 NO_GROUP = 0xFFFF
+RDHUP: int = getattr(select, "POLLRDHUP", 0x2000)  # PyPy does not name it
 CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
@@ -145,10 +148,68 @@ def _recv_poll_first(ring: Ring) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def _sent_with_urgent(*parts: bytes) -> Iterator[int]:
+    """A TCP socket with all of these to receive, an urgent byte behind the first, and then the end.
+
+    A receive ends before the urgent byte, as it does where data has come while it ran: short, with more to receive.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as theirs:
+        ours, _ = listener.accept()
+        with ours:
+            first, *others = parts
+            theirs.sendall(first)
+            theirs.send(b"!", socket.MSG_OOB)
+            for other in others:
+                theirs.sendall(other)
+            theirs.shutdown(socket.SHUT_WR)
+            poll = select.poll()
+            poll.register(ours, RDHUP)
+            poll.poll()
+            yield ours.fileno()
+
+
+def _recv_bundles(ring: Ring, fd: int, pool: BufferRing) -> Cqe:
+    """Receive bundles up to the end: the completion of the first."""
+    ring.sq.prep_recv_multishot(fd, 0, 0, 0, buf_group=pool.bgid, ioprio=BUNDLE)
+    completions = _take(ring)
+    while completions[-1][2] & F_MORE:
+        completions += _take(ring)
+    return completions[0]
+
+
+def _recv_bundle(ring: Ring) -> bool:
+    """Whether a bundle that took too little for its last buffer ends there: Linux 6.15 goes on in the next one."""
+    pool = ring.buffer_ring(4, 64)
+    with _sent_with_urgent(b"x", b"y") as fd:
+        _, res, _ = _recv_bundles(ring, fd, pool)
+    ring.close_buffer_ring(pool)
+    return res == 1
+
+
+def _whole_buffers(ring: Ring) -> bool:
+    """Whether a bundle leaves the next buffer as it was, when it has counted on more data than there was.
+
+    The urgent byte and the end of the stream count as data to receive, and are not received.
+    """
+    pool = ring.buffer_ring(2, 64)
+    with _sent_with_urgent(b"x" * 64) as fd:
+        _recv_bundles(ring, fd, pool)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"y" * 64)
+        ring.sq.prep_recv(ours.fileno(), 0, 0, 0, buf_group=pool.bgid, sqe_flags=BUFFER_SELECT)
+        ((_, res, _),) = _take(ring)
+    ring.close_buffer_ring(pool)
+    return res == 64
+
+
 BEHAVIOURS: dict[str, tuple[str, Callable[[Ring], bool]]] = {
     "accept_multishot": (abi.Accept.MULTISHOT.since, _accept_multishot),
     "provided_buffer_ring": (abi.Register.PBUF_RING.since, _provided_buffer_ring),
+    "recv_bundle": ("6.16", _recv_bundle),  # and later ones of 6.12 and 6.15
     "recv_multishot": (abi.RecvSend.RECV_MULTISHOT.since, _recv_multishot),
     "recv_poll_first": (abi.RecvSend.POLL_FIRST.since, _recv_poll_first),
+    "whole_buffers": ("7.1", _whole_buffers),  # and later ones of 6.12, 6.18 and 7.0
 }
 """By name: the release that brought it, and its trial."""
