@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -191,6 +192,13 @@ def test_negative_where_the_kernel_does_the_simple_form(
     monkeypatch.setattr(bench.TrialRing, "completions", altered)
     found = behaviour.try_out(behaviour.TRIALS[name], "99.0")
     assert found.present is False and words in found.detail, found
+
+
+def test_negative_where_a_bundle_leaves_a_gap(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    require(report, "recv_bundle")
+    monkeypatch.setattr(socket, "MSG_OOB", 0)  # data that nothing keeps apart
+    found = behaviour.try_out(behaviour.TRIALS["recv_bundle"], RELEASE)
+    assert found.present is False and "behind a gap" in found.detail, found
 
 
 def test_negative_where_completions_are_lost(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
