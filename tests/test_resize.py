@@ -48,7 +48,9 @@ def resizable(flags: Setup = Setup(0), entries: int = 8, **options: int) -> Ring
         needs(needed, error.errno != errno.EINVAL)
         raise
     try:
-        ring.resize(ring.entries, ring.cq.entries)
+        sizes = ring.entries, ring.cq.entries
+        ring.resize(2 * sizes[0], 2 * sizes[1])
+        ring.resize(*sizes)
     except BaseException as error:
         ring.close()
         needs(needed, not isinstance(error, UnsupportedError))
@@ -87,6 +89,16 @@ def test_queues_grow_and_shrink(ring: Ring) -> None:
                 prep_nop()
             assert take(ring, ring.entries) == [(user_data, 0, 0) for user_data in range(ring.entries)]
         assert ring.sq.dropped == ring.cq.lost == 0
+
+
+@pytest.mark.behaviour("resize-rings")
+def test_the_same_size_again_changes_nothing(ring: Ring) -> None:
+    nops(ring, 1, 2)
+    ring.resize(ring.entries, ring.cq.entries)
+    ring.resize(ring.entries - 1)
+    assert take(ring, 2) == [(1, 0, 0), (2, 0, 0)]
+    nops(ring, *range(ring.entries))
+    assert take(ring, ring.entries) == [(number, 0, 0) for number in range(ring.entries)]
 
 
 @pytest.mark.behaviour("resize-rings")

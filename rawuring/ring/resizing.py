@@ -36,13 +36,16 @@ class Resizing(Closing):
 
         Requests in flight go on. What is queued, and completions that were not taken, must fit:
         otherwise this is an OutOfOrderError and nothing has changed. Only rings with
-        Setup.DEFER_TASKRUN and NO_SQARRAY can do it, as a Ring is unless told otherwise.
+        Setup.DEFER_TASKRUN and NO_SQARRAY can do it, as a Ring is unless told otherwise. The sizes
+        that the queues have already change nothing.
 
         Since      Linux 6.13           Man   io_uring_resize_rings(3)
         """
         self._check_usable()
         self._check_no_chain()
         self._check_can_resize(sq_entries, cq_entries)
+        if queue_entries(sq_entries, cq_entries or 0) == (self.sq.entries, self.cq.entries):
+            return  # not asked of the kernel: 6.16 then says yes, and does not take the memory of a NO_MMAP ring
         setup_flags = self.setup_flags & _Setup.CLAMP | (0 if cq_entries is None else _Setup.CQSIZE)
         params = abi.IO_URING_PARAMS.pack(sq_entries=sq_entries, cq_entries=cq_entries or 0, flags=int(setup_flags))
         room: OwnMemory | Reservation
