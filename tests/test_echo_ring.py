@@ -11,6 +11,7 @@ from echo_client import (
     EchoProcess,
     connect,
     echo,
+    expect_end,
     expect_noise,
     push_until_blocked,
     reset,
@@ -176,6 +177,43 @@ def test_a_bundle_does_not_fill_its_last_buffer() -> None:
                     echo(sock, NOISE[start : start + nbytes])
         server.settle()
         server.stop()
+
+
+STOP_BEFORE_RECEIVING = """
+import select, signal
+import echo.service
+from echo.server import RingServer
+echo.service.GIVE_UP_SECONDS = 3600
+accepted = RingServer._accepted
+def accepted_and_stopped(self, res, cqe_flags):
+    accepted(self, res, cqe_flags)
+    if res >= 0:
+        poll = select.poll()
+        poll.register(res, events)
+        poll.poll()
+        self.signalled(signums)
+RingServer._accepted = accepted_and_stopped
+"""
+"""A server that gets `signums` when there are `events` on its first connection: before the receive is submitted."""
+
+
+@pytest.mark.parametrize("mode", POOLED)
+def test_a_late_receive_finds_the_end(mode: str) -> None:
+    prelude = f"{AUDIT}\n{STOP_BEFORE_RECEIVING}\nevents, signums = select.POLLIN, bytes([signal.SIGTERM])"
+    with EchoProcess(*options_of(mode), "--grace", "3600", prelude=prelude) as server, connect(server.port) as sock:
+        echo(sock, NOISE[:1000])
+        expect_end(sock)
+        server.wait()
+
+
+@pytest.mark.parametrize("mode", POOLED)
+def test_a_late_receive_finds_that_the_connection_was_reset(mode: str) -> None:
+    prelude = f"{AUDIT}\n{STOP_BEFORE_RECEIVING}\nevents, signums = select.POLLHUP, bytes(2 * [signal.SIGTERM])"
+    with EchoProcess(*options_of(mode), "--grace", "3600", prelude=prelude) as server:
+        sock = connect(server.port)
+        sock.sendall(NOISE[:1000])
+        reset(sock)
+        server.wait()
 
 
 OLD_KERNEL = """

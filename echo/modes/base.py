@@ -87,7 +87,7 @@ class Mode(Generic[C]):
         raise NotImplementedError
 
     def shut_down(self, connection: C, how: int = socket.SHUT_RDWR) -> None:
-        """shutdown(2): requests on the socket complete; nothing happens to one that has been reset."""
+        """shutdown(2): requests on the socket complete, and those that are armed look at it again, even if it was reset."""
         sock = socket.socket(fileno=connection.fd)
         try:
             sock.shutdown(how)

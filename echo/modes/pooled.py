@@ -35,7 +35,7 @@ from echo.modes.base import (
     Mode,
     RingConnection,
 )
-from echo.service import EchoError
+from echo.service import RUNNING, EchoError
 from rawuring import RawuringError, abi
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ class Pooled(Mode[PooledConnection]):
             self._turn = turn = turn + 1
             spent = self._take_spent() if len(self._lent) >= batch or self._starved else []
             later = self._take_later() if self._later else ()
+            stopping = server.state != RUNNING
             lend = self._lent.append
             for user_data, res, cqe_flags in completions:
                 if user_data & KIND or not 0 < res <= ordinary_nbytes:
@@ -199,6 +200,8 @@ class Pooled(Mode[PooledConnection]):
                 if not cqe_flags & F_MORE:
                     connection.receiving = False
                     self._settle(connection)
+                elif stopping:
+                    self._look_again(connection)
             server.nechoes = nechoes + self._nlarge
             server.nbytes = nbytes + self._nlarge_bytes
             if spent:
@@ -235,6 +238,8 @@ class Pooled(Mode[PooledConnection]):
         """Something was received that `run` does not send: it is much, or the last send is not known to have succeeded."""
         if connection.state == LOST:
             self._lent.extend(bid for bid, _ in lent)
+            if connection.receiving:
+                self._look_again(connection)
         elif connection.nqueued:
             self._keep(connection, lent)
             self._lent.extend(bid for bid, _ in lent)
@@ -257,6 +262,16 @@ class Pooled(Mode[PooledConnection]):
         self._received(connection, lent)
         if not connection.receiving:
             self._settle(connection)
+        elif self.server.state != RUNNING:
+            self._look_again(connection)
+
+    def _look_again(self, connection: PooledConnection) -> None:
+        """A connection that was shut down has received: have the receive that is still armed find the end, if it is there.
+
+        A multishot receive that took the last byte waits for the next event (Linux 6.12; 6.1 tries once more). If it was
+        armed when the connection had been reset or shut down already, with bytes to read, none comes.
+        """
+        self.shut_down(connection, socket.SHUT_RDWR if connection.state == LOST else socket.SHUT_RD)
 
     def _keep(self, connection: PooledConnection, lent: list[Lent], start: int = 0) -> None:
         """Copy what is in these buffers from `start` on to the queue, and stop receiving if that is too long now."""
