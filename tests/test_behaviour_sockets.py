@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -366,6 +367,33 @@ def test_what_a_multishot_receive_cannot_be_told(ring: Ring, pair: Pair) -> None
     ring.sq.prep_recv(fd, address(memory), 8, 0, ioprio=multishot, user_data=1)
     ring.sq.prep_recv(fd, 0, 0, socket.MSG_WAITALL, ioprio=multishot, buf_group=1, user_data=2, sqe_flags=BUFFER_SELECT)
     assert results(ring, 2) == {1: -errno.EINVAL, 2: -errno.EINVAL}
+
+
+@pytest.mark.behaviour("recv-multishot")
+@pytest.mark.parametrize("peer_resets", [False, True])
+def test_an_end_that_came_before_the_receive_is_told_after_another_shutdown(
+    ring: Ring, pair: Pair, peer_resets: bool
+) -> None:
+    """Where the receive polls first, and finds bytes. Some kernels tell it without being asked."""
+    needs(RecvSend.RECV_MULTISHOT.since, ring)
+    one, other = pair
+    pool = RawBufferRing(ring, 1, 4)
+    other.sendall(b"last words")
+    if peer_resets:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+    else:
+        one.shutdown(socket.SHUT_RD)
+    ring.sq.prep_recv_multishot(one.fileno(), 0, 0, 0, buf_group=1, ioprio=RecvSend.POLL_FIRST, user_data=1)
+    ring.submit_and_wait(1, HANG_NS)
+    first, *rest = ring.completions()
+    assert pool.content(*first[1:])[1] == b"last words"
+    assert first[2] & MORE
+    if not rest:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RD)
+        rest = take_until_final(ring, 1)
+    assert [res for _, res, _ in rest] == [-errno.ECONNRESET if peer_resets else 0]
 
 
 @pytest.mark.behaviour("recv-multishot")

@@ -109,6 +109,9 @@ class TransferPreps(Encoder):
 
         BUFFER_SELECT is set for you; `addr` is 0; `nbytes` caps each CQE, 0 is a whole buffer.
         It ends when `total_nbytes` or more came, 0 for no end. Before 6.17 both must be 0.
+        With RecvSend.POLL_FIRST on a TCP socket that had been reset, or shut down with SHUT_RD,
+        when bytes were still to be read, it takes these and is not told of the end (Linux 6.12;
+        6.1 tells): a shutdown(2) after a CQE with MORE has it look again.
 
         Since      Linux 6.0            Man   io_uring_prep_recv_multishot(3)
         Memory     final: the provided buffers, of which each is yours from its CQE until given back
@@ -170,7 +173,7 @@ class TransferPreps(Encoder):
         BUFFER_SELECT is set for you. Of the struct msghdr at `msg_addr` only msg_namelen and
         msg_controllen count: each buffer gets a struct io_uring_recvmsg_out
         (abi.IO_URING_RECVMSG_OUT), room for a name and for control data of those sizes, then the
-        payload.
+        payload. With RecvSend.POLL_FIRST it may miss an end as `prep_recv_multishot` does.
 
         Since      Linux 6.0            Man   io_uring_prep_recvmsg_multishot(3)
         Memory     submit: msghdr; final: the provided buffers, of which each is yours from its CQE until
