@@ -111,7 +111,27 @@ class EchoProcess:
 
     def settle(self) -> None:
         """Require that every connection's descriptor is given back."""
-        until(lambda: self.nfds() <= self.fds, f"{self.fds} descriptors at the start of the server")
+        try:
+            until(lambda: self.nfds() <= self.fds, f"{self.fds} descriptors at the start of the server")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; now:\n{self.circumstances()}") from None
+
+    def circumstances(self) -> str:
+        """What it does and has open, as the kernel tells: threads, descriptors, its ring, connections not reset."""
+        process = Path(f"/proc/{self.pid}")
+        lines, inodes = [], set()
+        for thread in sorted(process.glob("task/*")):
+            name, wait = ((thread / file).read_text(encoding="utf-8").strip() for file in ("comm", "wchan"))
+            lines.append(f"thread {thread.name} {name}: {state(int(thread.name))} {wait}")
+        for fd in sorted((process / "fd").iterdir(), key=lambda path: int(path.name)):
+            what = os.readlink(fd)
+            lines.append(f"fd {fd.name}: {what}")
+            if "io_uring" in what:
+                lines.append((process / "fdinfo" / fd.name).read_text(encoding="ascii"))
+            inodes.add(what.removeprefix("socket:[").rstrip("]"))
+        for table in Path("/proc/net").glob("tcp*"):
+            lines += [line for line in table.read_text(encoding="ascii").splitlines() if line.split()[9] in inodes]
+        return "\n".join(lines)
 
 
 GONE = ("", "Z", "X")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+import sys
 
+import echo_client
 import pytest
 from echo_client import (
     NOISE,
@@ -214,6 +217,17 @@ def test_a_late_receive_finds_that_the_connection_was_reset(mode: str) -> None:
         sock.sendall(NOISE[:1000])
         reset(sock)
         server.wait()
+
+
+def test_a_server_that_does_not_settle_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EchoProcess() as server, connect(server.port) as sock:
+        echo(sock, NOISE[:1000])
+        monkeypatch.setattr(echo_client, "HANG_S", 0.1)
+        with pytest.raises(AssertionError) as caught:
+            server.settle()
+    address = "%08X:%04X" % (int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder), server.port)
+    for what in f"thread {server.pid} ", "fd 0: ", "anon_inode:[io_uring]", address:
+        assert what in str(caught.value)
 
 
 OLD_KERNEL = """
