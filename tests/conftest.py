@@ -32,6 +32,11 @@ IS_REFUSED = sys.implementation.name != "cpython" or sys.maxsize < 2**32
 RunChild = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+# A shell without job control has what it starts in the background ignore SIGINT, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def skip_what_is_newer(text: str) -> None:
     """See support.py, which imports rawuring and is therefore not imported before it is needed."""
     import support
