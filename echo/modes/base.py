@@ -87,7 +87,7 @@ class Mode(Generic[C]):
         raise NotImplementedError
 
     def shut_down(self, connection: C, how: int = socket.SHUT_RDWR) -> None:
-        """shutdown(2): requests on the socket complete, and those that are armed look at it again, even if it was reset."""
+        """shutdown(2): requests on the socket complete, or look at it again. Also where it has been reset."""
         sock = socket.socket(fileno=connection.fd)
         try:
             sock.shutdown(how)

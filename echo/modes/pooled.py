@@ -266,10 +266,10 @@ class Pooled(Mode[PooledConnection]):
             self._look_again(connection)
 
     def _look_again(self, connection: PooledConnection) -> None:
-        """A connection that was shut down has received: have the receive that is still armed find the end, if it is there.
+        """A connection that was shut down has received: have the receive, which is still armed, find the end.
 
-        A multishot receive that took the last byte waits for the next event (Linux 6.12; 6.1 tries once more). If it was
-        armed when the connection had been reset or shut down already, with bytes to read, none comes.
+        A multishot receive that took the last byte waits for the next event (Linux 6.12; 6.1 tries once more).
+        If it was armed when the connection had been reset or shut down already, with bytes to read, none comes.
         """
         self.shut_down(connection, socket.SHUT_RDWR if connection.state == LOST else socket.SHUT_RD)
 
