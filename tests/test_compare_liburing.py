@@ -10,7 +10,7 @@ import pytest
 from tools import compare_liburing
 from tools.compare_liburing import CannotCompareError, assignment, call, prototypes
 
-pytestmark = pytest.mark.portable
+pytestmark = [pytest.mark.portable, pytest.mark.one_python]
 
 HEADER = """
 struct io_uring_sqe {

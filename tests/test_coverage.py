@@ -17,7 +17,7 @@ import pytest
 from rawuring import Ring, abi
 from tools.sqe_cases import CASES
 
-pytestmark = pytest.mark.portable
+pytestmark = [pytest.mark.portable, pytest.mark.one_python]
 
 ROOT = Path(__file__).resolve().parent.parent
 Op = abi.Op

@@ -19,7 +19,7 @@ from tools import kernels
 from tools.kernel_parts import archive, image, inside, machines, outcome, packages, support
 from tools.kernel_parts.archive import Tree
 
-pytestmark = pytest.mark.portable
+pytestmark = [pytest.mark.portable, pytest.mark.one_python]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,7 +15,7 @@
 Kernels and Pythons are Debian's packages, downloaded once into a cache and checked by apt; QEMU
 emulates every machine in software. With `run`, arguments after -- go to pytest in the guest; tests
 marked `slow` are left out unless these say otherwise (-m ''), and --ci leaves out those marked
-`portable` where they run without a guest too.
+`portable`, which run without a guest at every change and in a guest with every whole run.
 
 Exit status: 0 all passed, 1 a test or an echo failed or a guest hung or panicked, 2 bad usage, or
 QEMU or a package cannot be had here (one sentence says which).
@@ -134,7 +134,7 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
         while waiting or running:
             while waiting and len(running) < options.jobs:
                 row = waiting.pop(0)
-                script = script_of(order_for(row, options, pytest_arguments))
+                script = script_of(order_for(options, pytest_arguments))
                 running.append(start(workshop, row, script, options.timeout, options.cpus))
                 print(f"{running[-1].row.name}: booting, its console is in {running[-1].guest.log}", flush=True)
             for one in list(running):
@@ -152,16 +152,13 @@ def run(workshop: Workshop, options: argparse.Namespace, pytest_arguments: Seque
     return 0 if all(result.is_green for result in done) else 1
 
 
-def order_for(row: Row, options: argparse.Namespace, pytest_arguments: Sequence[str]) -> dict[str, object]:
+def order_for(options: argparse.Namespace, pytest_arguments: Sequence[str]) -> dict[str, object]:
     """What inside.py shall do in a guest.
 
     A whole run is spared pytest's rewriting of asserts, half a minute of a guest: the few tests that
     fail run again, with it.
     """
-    is_as_here = options.ci and row.machine.name == os.uname().machine
-    marks = "not slow and not one_python" if options.ci else "not slow"
-    if is_as_here:
-        marks += " and not portable"
+    marks = "not slow and not one_python and not portable" if options.ci else "not slow"
     return {
         "pytest": ["-q", "-m", marks, *(pytest_arguments or ["--assert=plain"])],
         "echo": not options.no_echo,
