@@ -550,6 +550,25 @@ def test_what_is_queued_after_an_unsettled_answer_is_kept() -> None:
     assert [struct.unpack_from("=Q", kernel.sqes, slot * 64 + 32)[0] for slot in (0, 1)] == [3, 4]
 
 
+@pytest.mark.parametrize("taken", [7, 6, 5])
+def test_a_wide_request_in_the_last_slot_after_an_unsettled_answer(taken: int) -> None:
+    kernel = FakeKernel(entries=8, setup_flags=Setup.NO_SQARRAY | Setup.SQ_REWIND, start=0)
+    sq = RewindingQueue(kernel.memory(), mixed=True)
+    for user_data in range(7):
+        sq.prep_nop(user_data=user_data)
+    sq.flush()
+    sq.answers.append(taken)
+    encode_wide(sq, 7)
+    assert (sq.tail, sq.ready, sq.space_left, sq.last_user_data()) == (9, 9 - taken, taken - 1, 7)
+    assert sq.flush() == 9 - taken
+    found = [struct.unpack_from("=Q", kernel.sqes, slot * 64 + 32)[0] for slot in range(8 - taken)]
+    assert found == list(range(taken, 8))
+    for user_data in range(taken - 1):
+        sq.prep_nop(user_data=user_data)
+    with pytest.raises(SubmissionQueueFullError):
+        sq.prep_nop()
+
+
 # --- moving to other memory
 
 

@@ -177,8 +177,12 @@ class Encoder:
             at = self._make_room()
         if self._limit - at >= 2 * self._stride:
             return at
+        # To ask for room moves what is queued to the front, on a ring with Setup.SQ_REWIND.
+        space_left, at = self.space_left, self._at
+        if self._limit - at >= 2 * self._stride:
+            return at
         is_last = len(self._sqes) - at == self._stride
-        if self.space_left < 2 + is_last:
+        if space_left < 2 + is_last:
             raise SubmissionQueueFullError(
                 f"the submission queue has no room for a request of two slots{' and a filler' if is_last else ''}: "
                 "call submit(), then queue again, or make the ring larger"
