@@ -651,6 +651,24 @@ class Mixed(Connected):
         self.end()
 
 
+class Run(Scenario):
+    """`run()` does not return before each callback was called, once."""
+
+    def __init__(self) -> None:
+        self.ring = Ring(8)
+        self.called: list[int] = []
+        for _ in range(3):
+            self.ring.nop(callback=lambda op, res, cqe_flags: self.called.append(op.token))
+
+    def act(self) -> None:
+        self.ring.run()
+
+    def go_on(self, interrupt: Interrupt) -> None:
+        self.act()
+        assert len(self.called) == len(set(self.called)) == 3
+        self.ring.close()
+
+
 class Block(Scenario):
     """NOPs as a block, over the end of the queue, until each has completed once: it is queued whole or not at all."""
 
@@ -746,7 +764,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     for each in (
         Receive, ReceiveWithSqThread, ReceiveAndForget, ReceiveAndForgetWithSqThread, ReceiveMultishot, Iterate,
         Select, ReturnBuffers, Accept, AcceptOnce, AcceptAndWait, OpenInto, Link, ChainInFullQueue, TimeOut, Close,
-        CloseWithRaw, CloseSqThread, Collect, Mixed, Block, Make, Messages,
+        CloseWithRaw, CloseSqThread, Collect, Mixed, Run, Block, Make, Messages,
     )
 }  # fmt: skip
 

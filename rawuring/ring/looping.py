@@ -67,7 +67,7 @@ class Looping(Queueing):
         """
         self._check_can_wait("run")
         self._stopping = False
-        while not self._stopping and (self._inflight or self._reaped.events):
+        while not self._stopping and (self._inflight or self._reaped.events or self._batch is not None):
             self._turn(None)
         self.submit()
 
