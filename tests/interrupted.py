@@ -639,7 +639,7 @@ class Mixed(Connected):
 
     def act(self) -> None:
         while len(self.raw) < 3 or len(self.called) < 3 or not self.op.done:
-            self.ring.submit_and_wait(0)
+            self.ring.submit_and_wait(1)  # which what an interrupt left does not keep waiting
             self.raw += [user_data for user_data, _, _ in self.ring.completions()]
 
     def go_on(self, interrupt: Interrupt) -> None:

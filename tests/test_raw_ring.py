@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import RunChild
 from emulation import PATIENCE, fewer
+from interrupted import Interrupt
 from support import (
     HANG_NS,
     Alarm,
@@ -47,6 +48,7 @@ from rawuring import (
     syscalls,
 )
 from rawuring.abi import Setup
+from rawuring.ring import entering
 
 CqeFlag, Feature, Nop, Op = abi.CqeFlag, abi.Feature, abi.Nop, abi.Op
 MS = 10**6
@@ -374,6 +376,48 @@ def test_what_the_owned_layer_reaped_on_its_way_counts_too(mask_features: int, t
         nops(ring, 3)
         assert ring.submit_and_wait(3, timeout_ns) == 1
         assert ring.completions() == [(1, 0, 0), (2, 0, 0), (3, 0, 0)]
+
+
+def test_what_an_interrupt_left_counts_too_and_comes_with_the_rest(pipe: Pipe) -> None:
+    n = 0
+    fired = True
+    while fired:
+        n += 1
+        with Ring(8) as ring:
+            ring.read(pipe[0], bytearray(8))
+            nops(ring, 1)
+            ring.submit_and_wait(1)
+            found: list[Cqe] = []
+            with Interrupt(n, frozenset({"_resolve", "_resolve_special", "_resolve_plain"})) as interrupt:
+                found = ring.completions()
+            nops(ring, 2)
+            ring.submit_and_wait(2 - len(found), HANG_NS)
+            assert found + ring.completions() == [(1, 0, 0), (2, 0, 0)]
+            fired = interrupt.fired
+    assert n > 10
+
+
+def test_callbacks_that_an_exception_left_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(op: object, res: int, cqe_flags: int) -> None:
+        raise ZeroDivisionError
+
+    def enter(fd: int, to_submit: int, min_complete: int, *rest: object) -> int:
+        waits.append(min_complete)
+        return 0
+
+    called: list[int] = []
+    waits: list[int] = []
+    with Ring(4) as ring:
+        ring.nop(callback=fail)
+        ring.nop(callback=lambda op, res, cqe_flags: called.append(res))
+        ring.submit_and_wait(2)
+        with pytest.raises(ZeroDivisionError):
+            ring.completions()
+        monkeypatch.setattr(entering, "_enter", enter)
+        ring.submit_and_wait(1, 1 * MS)
+        assert set(waits) == {0}
+        assert ring.completions() == [] and called == [0]
+        monkeypatch.undo()
 
 
 @pytest.mark.pitfall("a wait may end early")

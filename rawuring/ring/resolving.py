@@ -103,13 +103,12 @@ class Resolving(Entering):
         """
         if (
             timeout_ns is not None or _get_ident() != self._plain_owner or nr < 0 or self._reaped is not NOTHING
-            or until_ns is not None or min_wait_ns or signal_mask is not None
+            or self._batch is not None or until_ns is not None or min_wait_ns or signal_mask is not None
         ):  # fmt: skip
             self._check_usable()
             if nr < 0:
                 raise RawuringError(f"no fewer than 0 completions can be waited for: {nr}")
-            if self._reaped.raw:
-                nr = max(nr - len(self._reaped.raw[0]), 0)  # these are there to be taken, though not in the CQ
+            nr = max(nr - self._count_copied(), 0)
             return self._submit_until(nr, *self._terms(timeout_ns, until_ns, min_wait_ns, signal_mask))
         sq, cq = self.sq, self.cq
         pending = sq.flush()
@@ -143,6 +142,17 @@ class Resolving(Entering):
         # No call stands between the look and the return: an interrupt comes after a call, and would lose it.
         batch = raw[0]; del raw[0]; return batch  # fmt: skip
 
+    def _count_copied(self) -> int:
+        """How many completions are there to be taken, though not in the CQ."""
+        reaped, batch = self._reaped, self._batch
+        count = len(reaped.raw[0]) if reaped.raw else 0
+        if not self._calling:
+            count += len(reaped.events)  # that an exception kept from being called
+        if batch is not None:  # an interrupt left it
+            self.cq.advance_to(batch.head)
+            count += len(batch.cqes)
+        return count
+
     def _reap(self) -> None:
         """Take what is in the CQ and resolve it.
 
@@ -154,6 +164,8 @@ class Resolving(Entering):
         try:
             try:
                 self._busy = True
+                if self._batch is not None:
+                    self._resolve()  # what an interrupt left: what is in the CQ comes behind it
                 self._resolve()
             finally:
                 self._busy = False
