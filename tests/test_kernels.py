@@ -330,8 +330,10 @@ def test_bad_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     status, said = run(capsys, "support", *cache, "--write", str(tmp_path / "none" / "page.md"))
     assert status == 2 and "no guest has run yet" in said
     outcome.keep(tmp_path / "outcomes", made())
-    status, said = run(capsys, "support", *cache, "--write", str(tmp_path / "absent" / "page"))
-    assert status == 2 and said == f"kernels.py: {tmp_path / 'absent' / 'page'}: No such file or directory\n"
+    status, said = run(capsys, "support", *cache, "--write", str(tmp_path / "absent" / "page.md"))
+    assert status == 2 and said == f"kernels.py: {tmp_path / 'absent' / 'page.md'}: No such file or directory\n"
+    status, said = run(capsys, "support", *cache, "--write", str(tmp_path / "page"))
+    assert status == 2 and "a file with a suffix" in said and not (tmp_path / "page").exists()
 
 
 def test_without_qemu_or_apt_one_sentence_says_so(

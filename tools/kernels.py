@@ -267,6 +267,8 @@ def shell(workshop: Workshop, options: argparse.Namespace) -> int:
 
 def write_support(workshop: Workshop, options: argparse.Namespace) -> int:
     file = Path(options.write or SUPPORT)
+    if not file.suffix:
+        raise KernelsError("--write takes a file with a suffix, like support.md: the outcomes go beside it.")
     results = outcome.latest(outcome.kept(file.with_suffix("")), outcome.kept(workshop.cache / "outcomes"))
     if not results:
         raise KernelsError("no guest has run yet: the page is made from outcomes of the command run.")
