@@ -138,7 +138,11 @@ class CompletionQueue:
             self._walked = -1  # until the head is there too: an interrupt may come in between
             batch = [*islice(self._walk, count)]
         head += count
-        self._head_cell[0] = head & U32
+        try:
+            self._head_cell[0] = head & U32
+        except BaseException:
+            self.advance_to(head)
+            raise
         self._head = self._walked = head
         return batch
 
@@ -154,7 +158,13 @@ class CompletionQueue:
 
     def advance_to(self, head: int) -> None:
         """Give every slot before `head` back to the kernel."""
-        self._head_cell[0] = head & U32
+        try:
+            self._head_cell[0] = head & U32
+        except BaseException:
+            # Where the store is a call, an interrupt comes after it: the kernel has the slots, and may fill them anew.
+            self._head_cell[0] = head & U32
+            self._head = head
+            raise
         self._head = head
 
     def drain32(self) -> list[Cqe32]:

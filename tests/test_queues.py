@@ -655,6 +655,37 @@ def test_peek_leaves_the_slots_until_advance_to() -> None:
     assert cq.drain() == [(4, 0, 0)]
 
 
+@pytest.mark.parametrize("take", ["drain", "drain32"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_interrupt_where_the_head_is_stored_by_a_call(take: str, stored: bool) -> None:
+    """As on machines whose plain stores promise nothing. What was taken is lost, and nothing comes twice."""
+    setup_flags = Setup.CQE32 if take == "drain32" else 0
+    kernel = FakeKernel(setup_flags=setup_flags)
+    cq = CompletionQueue(kernel.memory(), setup_flags)
+    cell = cq._head_cell
+
+    class Interrupted:
+        def __getitem__(self, index: int, /) -> int:
+            return cell[index]
+
+        def __setitem__(self, index: int, value: int, /) -> None:
+            cq._head_cell = cell
+            if stored:
+                cell[index] = value
+            raise KeyboardInterrupt
+
+    for turn in range(3):
+        kernel.post(1)
+        kernel.post(2)
+        cq._head_cell = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            getattr(cq, take)()
+        assert (cq.ready, kernel.free()) == (0, 4)
+        for user_data in (3, 4, 5, 6):
+            kernel.post(user_data)
+        assert [user_data for user_data, *_ in getattr(cq, take)()] == [3, 4, 5, 6]
+
+
 def test_what_was_drained_is_a_copy() -> None:
     kernel = FakeKernel()
     cq = CompletionQueue(kernel.memory())
