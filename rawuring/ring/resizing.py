@@ -44,8 +44,10 @@ class Resizing(Closing):
         self._check_usable()
         self._check_no_chain()
         self._check_can_resize(sq_entries, cq_entries)
-        if queue_entries(sq_entries, cq_entries or 0) == (self.sq.entries, self.cq.entries):
+        sq_rounded, cq_rounded = queue_entries(sq_entries, cq_entries or 0)
+        if (sq_rounded, cq_rounded) == (self.sq.entries, self.cq.entries):
             return  # not asked of the kernel: 6.16 then says yes, and does not take the memory of a NO_MMAP ring
+        self._check_can_move(sq_rounded)
         setup_flags = self.setup_flags & _Setup.CLAMP | (0 if cq_entries is None else _Setup.CQSIZE)
         params = abi.IO_URING_PARAMS.pack(sq_entries=sq_entries, cq_entries=cq_entries or 0, flags=int(setup_flags))
         room: OwnMemory | Reservation
@@ -54,7 +56,7 @@ class Resizing(Closing):
             abi.IO_URING_PARAMS.put(params, "sq_off.user_addr", room.sqes_addr)
             abi.IO_URING_PARAMS.put(params, "cq_off.user_addr", room.rings_addr)
         else:
-            room = Reservation(_resized(self._answer, *queue_entries(sq_entries, cq_entries or 0)))
+            room = Reservation(_resized(self._answer, sq_rounded, cq_rounded))
         verb = abi.Register.RESIZE_RINGS | (
             abi.REGISTER_USE_REGISTERED_RING if isinstance(self._fd, register.RingIndex) else 0
         )
@@ -107,6 +109,8 @@ class Resizing(Closing):
         sq_rounded, cq_rounded = queue_entries(sq_entries, cq_entries or 0)
         if cq_rounded < sq_rounded:
             raise RawuringError(f"a CQ of {cq_entries} is smaller than an SQ of {sq_entries}: ask for more")
+
+    def _check_can_move(self, sq_rounded: int) -> None:
         if self.sq.ready > sq_rounded or self.sq.ready and self.setup_flags & _Setup.SQE_MIXED:
             raise OutOfOrderError(f"{self.sq.ready} entries are queued and cannot be moved along: submit() them first")
         if self.setup_flags & (_Setup.CQE32 | _Setup.CQE_MIXED) and (self.cq.ready or self.cq.overflowed):
