@@ -62,12 +62,12 @@ def test_the_page(data: dict[str, Any]) -> None:
     assert "/home/me" not in text and "(`server '{port}'`)" in text
     # The gain of auto over uvloop: 100 to 90 thousand, then a tie.
     assert "1.11 (faster)" in text and "0.99 (tie)" in text
-    assert "uvloop: ahead under 3 of 4 loads, behind under 0, a tie under 1." in text
+    assert "Over uvloop: `auto` is ahead under 3 of 4 loads, behind under 0, a tie under 1." in text
     # Where the client was the limit, CPU time decides: 8 us and 5 us, or 16 us at one connection.
     assert "1.60 (less CPU)" in text and "0.50 (more CPU)" in text
     assert "At 50: it helps (better in 2, worse in 0, a tie in 0 of 2; the middle gain is 1.60)." in text
     assert "At 1: it hurts (better in 0, worse in 2, a tie in 0 of 2; the middle gain is 0.50)." in text
-    assert "With `auto` the others keep 1.00 of their rate beside 3." in text
+    assert "the other connections of `auto` keep 1.00 of their rate beside 3 of them." in text
     assert "out of 1 MiB on ext9" in text
 
 
@@ -86,6 +86,13 @@ def test_where_rings_do_not_pay(data: dict[str, Any]) -> None:
             each["rows"] = [one for one in each["rows"] if one["name"] != "epoll"]
     data["read"]["results"] = [reads(True, 32, 500)]
     assert "Nowhere, among what was measured here." in losses()
+
+
+def test_who_makes_more_echoes_for_more_cpu_time_is_told(data: dict[str, Any]) -> None:
+    rows = [row("auto", 50_000, 0.95, 4000, OURS), row("asyncio", 100_000, 0.5, 8000)]
+    data["beyond"][0] = table(settings(50, churn=True), rows).to_json()
+    told = "asyncio, where echoes a second count: `auto` has 0.50 times as many, for 0.50 times the CPU time per echo."
+    assert told in page.write(page.Data(data), {})
 
 
 def test_a_table_in_which_nothing_could_be_measured(data: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ IOURINGINLINE void io_uring_prep_shutdown(struct io_uring_sqe *sqe, int fd,
 def checkout(tmp_path: Path) -> Path:
     """Something like a configured liburing with two functions."""
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
-        pytest.skip("needs a C compiler")
+        pytest.skip("no C compiler")
     folder = tmp_path / "src" / "include"
     (folder / "liburing").mkdir(parents=True)
     (folder / "liburing.h").write_text(HEADER)

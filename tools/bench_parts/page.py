@@ -116,7 +116,8 @@ def standing(data: Data) -> Iterator[str]:
     for name in dict.fromkeys(other.name for table in data.closed() for other, _ in rivals(table, "auto")):
         found = [each for table in data.closed() for other, each in rivals(table, "auto") if other.name == name]
         ahead, behind = sum(each.better > 0 for each in found), sum(each.better < 0 for each in found)
-        yield f"{name}: ahead under {ahead} of {len(found)} loads, behind under {behind}, a tie under {len(found) - ahead - behind}."
+        tie = len(found) - ahead - behind
+        yield f"Over {name}: `auto` is ahead under {ahead} of {len(found)} loads, behind under {behind}, a tie under {tie}."
 
 
 def advice(data: Data) -> str:
@@ -160,6 +161,11 @@ def losses(data: Data) -> Iterator[str]:
         for other, compared in rivals(table, "auto"):
             if other.name in plot.RIVALS and compared.better < 0:
                 yield f"{capital(table.settings.title())}: {other.name}. `auto` has {clause(compared)} beside it."
+            elif other.name in plot.RIVALS and compared.rate.median < 1 - 5 * TIE:
+                yield (
+                    f"{capital(table.settings.title())}: {other.name}, where echoes a second count: `auto` has "
+                    f"{times(compared.rate.median)} as many, for {times(compared.cpu.median)} the CPU time per echo."
+                )
     for table in data.beyond:
         ours = table.row("auto")
         if table.settings.rate and ours:
@@ -233,7 +239,7 @@ def deaf_sentence(data: Data) -> str:
         if ours and before:
             kept = compare(ours, before).rate.median
             told.append(f"{kept:.2f} of their rate beside {table.settings.deaf}")
-    return f"With `auto` the others keep {listing(told)}." if told else ""
+    return f"Beside peers that never read, the other connections of `auto` keep {listing(told)} of them." if told else ""
 
 
 def draw(data: Data, folder: Path) -> dict[str, str]:
@@ -279,7 +285,7 @@ def write(data: Data, images: dict[str, str]) -> str:
         f"{echo_report.pinning(settings)} {settings.pairs} rounds of {settings.seconds:g} s, in which the servers take "
         f"turns. {echo_report.disturbance(rows)}" if rows else echo_report.pinning(settings),
         "## What it comes to",
-        "The gain of `auto`, the mode that the server picks here, over every other server under every load:",
+        "The gain of `auto`, the mode that the server picks here, over every other server under each load of a closed loop:",
         summary(data),
         bullets(list(standing(data)), "There is no `auto` to tell of."),
         "A gain is echoes a second over the other's; where the client was the limit, echoes per second of CPU time. It is "

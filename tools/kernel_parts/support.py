@@ -22,7 +22,8 @@ generated from those runs:
 
 *Passed* counts tests. *Skipped* tests need something the guest does not have, listed below.
 *Left out* are tests marked `slow`: they say nothing about a kernel, and run natively at every change.
-*Echo* is the mode that the server chose for itself.
+*Echo* is the mode that the server chose for itself. Rows whose four counts add up to less are of an
+earlier, smaller suite.
 """
 
 LIMITS = """\
