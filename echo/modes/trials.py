@@ -18,7 +18,6 @@ from rawuring import BufferRing, RawuringError, Ring, UnsupportedError, abi
 BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
 BUNDLE = int(abi.RecvSend.BUNDLE)
 NO_GROUP = 0xFFFF
-RDHUP: int = getattr(select, "POLLRDHUP", 0x2000)  # PyPy does not name it
 CLOEXEC = int(socket.SOCK_CLOEXEC)
 
 
@@ -164,7 +163,7 @@ def _sent_with_urgent(*parts: bytes) -> Iterator[int]:
                 theirs.sendall(other)
             theirs.shutdown(socket.SHUT_WR)
             poll = select.poll()
-            poll.register(ours, RDHUP)
+            poll.register(ours, select.POLLRDHUP)
             poll.poll()
             yield ours.fileno()
 

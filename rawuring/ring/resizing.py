@@ -43,8 +43,7 @@ class Resizing(Closing):
         """
         self._check_usable()
         self._check_no_chain()
-        self._check_can_resize(sq_entries, cq_entries)
-        sq_rounded, cq_rounded = queue_entries(sq_entries, cq_entries or 0)
+        sq_rounded, cq_rounded = self._sizes(sq_entries, cq_entries)
         if (sq_rounded, cq_rounded) == (self.sq.entries, self.cq.entries):
             return  # not asked of the kernel: 6.16 then says yes, and does not take the memory of a NO_MMAP ring
         self._check_can_move(sq_rounded)
@@ -96,7 +95,8 @@ class Resizing(Closing):
         self._memory, self._answer = memory, answer
         before.close()
 
-    def _check_can_resize(self, sq_entries: int, cq_entries: int | None) -> None:
+    def _sizes(self, sq_entries: int, cq_entries: int | None) -> tuple[int, int]:
+        """The sizes that the kernel makes of those asked for, if this ring can have them."""
         for flag in (_Setup.DEFER_TASKRUN, _Setup.NO_SQARRAY):
             if not self.setup_flags & flag:
                 raise RawuringError(f"a ring without Setup.{flag.name} cannot be resized: make a larger one")
@@ -109,6 +109,7 @@ class Resizing(Closing):
         sq_rounded, cq_rounded = queue_entries(sq_entries, cq_entries or 0)
         if cq_rounded < sq_rounded:
             raise RawuringError(f"a CQ of {cq_entries} is smaller than an SQ of {sq_entries}: ask for more")
+        return sq_rounded, cq_rounded
 
     def _check_can_move(self, sq_rounded: int) -> None:
         if self.sq.ready > sq_rounded or self.sq.ready and self.setup_flags & _Setup.SQE_MIXED:

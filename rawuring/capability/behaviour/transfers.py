@@ -16,7 +16,6 @@ from ...register.calling import address
 from .bench import TrialRing, connected_to, expect, goes_on, listener, pair, pipe, receive, succeeded, tcp_pair
 
 _Flag = abi.SqeFlag
-_POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0x2000)  # PyPy does not name it
 _MESSAGES: Final = (b"first", b"second")
 
 
@@ -153,7 +152,7 @@ def recv_bundle() -> str:
         other.send(b"!", socket.MSG_OOB)
         other.send(b"y")
         other.shutdown(socket.SHUT_WR)
-        ring.sq.prep_poll_add(one.fileno(), _POLLRDHUP)
+        ring.sq.prep_poll_add(one.fileno(), select.POLLRDHUP)
         ring.take_one()
         ring.sq.prep_recv(
             one.fileno(), 0, 0, 0, ioprio=abi.RecvSend.BUNDLE, buf_group=pool.bgid, sqe_flags=_Flag.BUFFER_SELECT
