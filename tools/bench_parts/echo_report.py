@@ -163,6 +163,14 @@ def repeats(tables: Sequence[Table]) -> list[str]:
     ]  # fmt: skip
 
 
+def mishaps(tables: Sequence[Table]) -> list[str]:
+    """What went wrong, for the end of a report."""
+    return [
+        *(f"Failed: {line}" for line in failures(tables)),
+        *(f"Failed once, and went well when made again: {line}" for line in repeats(tables)),
+    ]
+
+
 def plain_command(command: Sequence[str]) -> str:
     """A command without the folders of this machine."""
     return re.sub(r"(?<![\w.])/(?:[^\s/]+/)+", "", shlex.join(command))
@@ -178,6 +186,5 @@ def report(tables: Sequence[Table], missing: Sequence[str]) -> str:
         blocks += [*shown, disturbance(table.measured())] if shown else ["Nothing could be measured."]
     lines = [f"* {line}" for line in notes(tables[0])]
     lines += [f"* Missing: {line}" for line in missing]
-    lines += [f"* Failed: {line}" for line in failures(tables)]
-    lines += [f"* Failed once, and went well when made again: {line}" for line in repeats(tables)]
+    lines += [f"* {line}" for line in mishaps(tables)]
     return "\n\n".join([*blocks, "\n".join(lines)])

@@ -159,9 +159,11 @@ def losses(data: Data) -> Iterator[str]:
     """Where somebody without a ring is better."""
     for table in data.closed():
         for other, compared in rivals(table, "auto"):
-            if other.name in plot.RIVALS and compared.better < 0:
+            if other.name not in plot.RIVALS:
+                continue
+            if compared.better < 0:
                 yield f"{capital(table.settings.title())}: {other.name}. `auto` has {clause(compared)} beside it."
-            elif other.name in plot.RIVALS and compared.rate.median < 1 - 5 * TIE:
+            elif compared.rate.median < 1 - 5 * TIE:
                 yield (
                     f"{capital(table.settings.title())}: {other.name}, where echoes a second count: `auto` has "
                     f"{times(compared.rate.median)} as many, for {times(compared.cpu.median)} the CPU time per echo."
@@ -273,8 +275,7 @@ def write(data: Data, images: dict[str, str]) -> str:
         "asyncio and uvloop run a Protocol that writes what it is given, the quickest plain form.",
     ]
     closing += [f"Missing: {line}" for line in (*data.missing, *data.read["missing"], *data.nop["missing"])]
-    closing += [f"Failed: {line}" for line in echo_report.failures(tables)]
-    closing += [f"Failed once, and went well when made again: {line}" for line in echo_report.repeats(tables)]
+    closing += echo_report.mishaps(tables)
     blocks = [
         "# Benchmarks",
         "The echo server in all its modes beside the servers that people would otherwise choose, file reads beside the "

@@ -76,17 +76,17 @@ class RawNop:
     def check(self, batch: int) -> None:
         for number in range(batch):
             self.ring.sq.prep_nop(user_data=number)
+        self.check_completions(batch)
+
+    def check_completions(self, batch: int) -> None:
         self.ring.submit_and_wait(batch)
         agree(self.name, batch, [(user_data, res) for user_data, res, _ in self.ring.completions()])
 
 
-class RawNopBlock:
+class RawNopBlock(RawNop):
     """SQEs made once, numbered anew each time and copied as a block; for batches of a fixed size."""
 
     name = "raw block"
-
-    def __init__(self, ring: Ring) -> None:
-        self.ring = ring
 
     def block(self, batch: int) -> SqeBlock:
         block = SqeBlock(batch)
@@ -110,8 +110,7 @@ class RawNopBlock:
         block = self.block(batch)
         block.column("user_data")[:] = array("Q", range(batch))
         self.ring.sq.put_block(block)
-        self.ring.submit_and_wait(batch)
-        agree(self.name, batch, [(user_data, res) for user_data, res, _ in self.ring.completions()])
+        self.check_completions(batch)
 
 
 class OwnedNop:

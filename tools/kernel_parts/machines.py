@@ -81,9 +81,7 @@ def have_qemu(machine: Machine, may_install: bool) -> None:
         )
 
 
-def command(
-    machine: Machine, kernel: Path, initramfs: Path, *, parameters: str = "", cpus: int = CPUS
-) -> list[str]:
+def command(machine: Machine, kernel: Path, initramfs: Path, *, parameters: str = "", cpus: int = CPUS) -> list[str]:
     """The command line of a guest that ends when it powers off, panics or reboots; its console is stdio."""
     append = f"console={machine.console} quiet panic=-1 {parameters}".strip()
     return [
