@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 import pytest
-from support import needs, release_of
+from support import needs, release_of, shorten
 from support import ring as ring
 
 from echo.modes import trials
@@ -79,7 +79,7 @@ def test_a_bundle_that_shortens_a_buffer(ring: Ring, monkeypatch: pytest.MonkeyP
 
     def shortening(ring: Ring, fd: int, pool: BufferRing) -> Cqe:
         completion = recv_bundles(ring, fd, pool)
-        pool._words[4 + 2] = 2
+        shorten(pool, 1, 2)
         return completion
 
     monkeypatch.setattr(trials, "_recv_bundles", shortening)

@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 from conftest import RunChild
-from support import HANG_NS, Pipe, needs, pipe, ring
+from support import HANG_NS, Pipe, needs, pipe, ring, shorten
 from test_lifetimes import run
 
 from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi, register
@@ -292,11 +292,6 @@ def test_the_end_of_a_stream_of_bundles_holds_no_buffer(ring: Ring, tcp: Pair, p
     op = ring.recv_select(one, pool, bundle=True)
     assert op.wait(HANG_NS) == b""
     check_whole(ring, pool, pair)
-
-
-def shorten(pool: BufferRing, slot: int, nbytes: int) -> None:
-    """Do to an entry of the ring what a bundle does before Linux 7.1 when it means to fill no more of the buffer."""
-    pool._words[slot * 4 + 2] = nbytes
 
 
 def test_a_shortened_buffer_is_whole_when_it_is_given_back(ring: Ring, pair: Pair) -> None:

@@ -783,7 +783,7 @@ def test_cancel_narrowed(ring: Ring, pipe: Pipe) -> None:
     ring.submit_and_wait(1, HANG_NS)
     found = ring.completions()
     # Before 7.0 and later ones of 6.12 and 6.18, nothing matches by fd and user_data together.
-    needs("7.0", (10, 0, 0) not in found)
+    needs("7.0", (10, 0, 0) not in found or newest(ring) >= (7, 0))
     found += take(ring, 2 - len(found))
     assert sorted(found) == [(2, -errno.ECANCELED, 0), (10, 1, 0)]
 
