@@ -213,6 +213,7 @@ class RegisteredBuffers:
 # An entry of a buffer ring: struct io_uring_buf without its last two bytes, which in entry 0
 # are the ring's tail and must never be written with it.
 _BUF = Struct("=QIH")
+_LEN = Struct("=I")
 _BUF_NBYTES: Final = abi.IO_URING_BUF.nbytes
 _TAIL_OFFSET: Final = abi.IO_URING_BUF_RING.fields["tail"].offset
 # Of an entry, in words of 4 bytes.
@@ -467,8 +468,8 @@ class BufferRing(BufferGroup):
     """
 
     __slots__ = (
-        "_fd", "_entries_memory", "_entries", "_words", "_entries_keep", "_tail_word", "_mask", "_order", "_following",
-        "_slots", "_written",
+        "_fd", "_entries_memory", "_entries", "_lens", "_whole", "_entries_keep", "_tail_word", "_mask", "_order",
+        "_following", "_slots", "_written",
     )  # fmt: skip
 
     pbuf_flags = 0
@@ -480,7 +481,8 @@ class BufferRing(BufferGroup):
         self._fd = fd
         self._entries_memory = mmap.mmap(-1, count * _BUF_NBYTES, flags=_PRIVATE)
         self._entries = memoryview(self._entries_memory)
-        self._words = self._entries.cast("I")
+        self._lens = self._entries.cast("I")[_LEN_WORD::_BUF_NWORDS]  # the column `len` of the entries
+        self._whole = memoryview(_LEN.pack(nbytes) * count).cast("I")  # as it should be
         self._entries_keep = _c_char.from_buffer(self._entries_memory)
         self._tail_word = Word16(self._entries, _TAIL_OFFSET)
         self._mask = count - 1
@@ -530,7 +532,7 @@ class BufferRing(BufferGroup):
         while left > 0:
             # Before Linux 7.1 a bundle shortens the entry of a buffer that it does not mean to fill. If it then
             # takes nothing, another finds the buffer, and fills no more of it than its entry says.
-            nbytes = min(left, self._words[self._slots[bid] * _BUF_NWORDS + _LEN_WORD])
+            nbytes = min(left, self._lens[self._slots[bid]])
             if nbytes <= 0:
                 break
             left -= nbytes
@@ -544,7 +546,10 @@ class BufferRing(BufferGroup):
 
         Giving back a buffer twice hands it out twice, and two connections will write into it.
         """
-        bids = self._checked(bids)
+        bids = list(bids)
+        slot = self._coming[0] & self._mask
+        if self._order[slot : slot + len(bids)] != bids:  # or what a check would tell is known already
+            self._checked(bids)
         # From this line on they are the kernel's. Whatever interrupts the next ones, they are
         # done again with the same values.
         self._coming[1].extend(bids)
@@ -563,16 +568,23 @@ class BufferRing(BufferGroup):
         if self._following is not None:
             return self._publish_followed(self._following)
         tail, coming = self._coming
-        mask, order, words, nbytes = self._mask, self._order, self._words, self.nbytes
-        for bid in coming:
+        mask, order, lens, nbytes = self._mask, self._order, self._lens, self.nbytes
+        done = 0
+        while done < len(coming):
             slot = tail & mask
-            if order[slot] != bid:
-                _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * nbytes, nbytes, bid)
-                order[slot] = bid
-            elif words[slot * _BUF_NWORDS + _LEN_WORD] != nbytes:
-                # Shortened by a bundle, of somebody who encodes requests himself: see `locate`.
-                words[slot * _BUF_NWORDS + _LEN_WORD] = nbytes
-            tail += 1
+            run = coming[done : done + self.count - slot]  # to the end of the ring
+            done += len(run)
+            tail += len(run)
+            end = slot + len(run)
+            if order[slot:end] == run and lens[slot:end] == self._whole[slot:end]:
+                continue
+            for slot, bid in enumerate(run, slot):
+                if order[slot] != bid:
+                    _BUF.pack_into(self._entries, slot * _BUF_NBYTES, self.addr + bid * nbytes, nbytes, bid)
+                    order[slot] = bid
+                elif lens[slot] != nbytes:
+                    # Shortened by a bundle, of somebody who encodes requests himself: see `locate`.
+                    lens[slot] = nbytes
         self._tail_word.store_release(tail & _U16)
         self._coming = (tail, [])
 

@@ -23,7 +23,7 @@ from emulation import PATIENCE
 
 from rawuring import Ring, RingSetupError, abi, register
 from rawuring.atomics import Word16
-from rawuring.buffers import _BUF_NWORDS, _LEN_WORD, BufferRing
+from rawuring.buffers import BufferRing
 
 Cqe = tuple[int, int, int]
 Pipe = tuple[int, int]
@@ -196,7 +196,7 @@ def results(ring: Ring, nr: int) -> dict[int, int]:
 
 def shorten(pool: BufferRing, slot: int, nbytes: int) -> None:
     """Do to an entry of the ring what a bundle does before Linux 7.1 when it means to fill no more of the buffer."""
-    pool._words[slot * _BUF_NWORDS + _LEN_WORD] = nbytes
+    pool._lens[slot] = nbytes
 
 
 def room(nbytes: int) -> bytearray:

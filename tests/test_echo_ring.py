@@ -67,7 +67,7 @@ trials.BEHAVIOURS["recv_poll_first"] = "5.19", lambda ring: False
 """,
     "buffers that bundles have shortened": """
 from echo.modes import trials
-from rawuring.buffers import _BUF_NWORDS, _LEN_WORD, BufferRing
+from rawuring.buffers import BufferRing
 trials.BEHAVIOURS["whole_buffers"] = "7.1", lambda ring: False
 publish = BufferRing._publish
 def shortened(self):
@@ -75,7 +75,7 @@ def shortened(self):
     publish(self)
     for position in range(first, self._coming[0]):
         if position % 3 == 2:
-            self._words[(position & self._mask) * _BUF_NWORDS + _LEN_WORD] = 1 + position % 50
+            self._lens[position & self._mask] = 1 + position % 50
 BufferRing._publish = shortened
 """,
     "sends that cannot do without a copy": """
