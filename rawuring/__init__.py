@@ -31,6 +31,7 @@ del ctypes
 
 from . import abi, system
 from .buffers import BufferRing, ProvidedBuffers, RegisteredBuffers
+from .cqe_block import CqeBlock
 from .errors import (
     BufferUseError,
     ForkedRingError,
@@ -60,6 +61,7 @@ __all__ = [
     "WANTED_FLAGS",
     "BufferRing",
     "BufferUseError",
+    "CqeBlock",
     "FileTable",
     "Fixed",
     "ForkedRingError",

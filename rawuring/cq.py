@@ -1,6 +1,6 @@
 """The completion queue: taking CQEs out of shared memory.
 
-May import abi, errors, atomics and mmap_ring. It never makes a system call: whether the
+May import abi, errors, atomics, mmap_ring and cqe_block. It never makes a system call: whether the
 kernel has completions that it has not posted yet is told by `needs_enter`.
 
 A CQE is 16 bytes: user_data u64, res s32, flags u32. The kernel writes CQEs, then moves the
@@ -16,20 +16,18 @@ from struct import Struct
 
 from . import abi
 from .atomics import Cell
+from .cqe_block import CQE, CQE32, Cqe, CqeBlock
 from .errors import RawuringError, RingClosedError
-from .hints import Any
+from .hints import Any, NoReturn
 from .mmap_ring import RingMemory
 
 U32 = 0xFFFF_FFFF
 
-Cqe = tuple[int, int, int]  # user_data, res, cqe_flags
 Cqe32 = tuple[int, int, int, int, int]  # and big_cqe[0], big_cqe[1]
 
-_CQE = Struct("=QiI")
-_CQE32 = Struct("=QiI16x")
 _CQE32_BIG = Struct("=QiIQQ")
 _SLOT_NBYTES = abi.IO_URING_CQE.nbytes
-assert _CQE.size == _SLOT_NBYTES
+assert CQE.size == _SLOT_NBYTES
 
 _CQ_OVERFLOW = int(abi.SqRingFlag.CQ_OVERFLOW)
 _PENDING = int(abi.SqRingFlag.CQ_OVERFLOW | abi.SqRingFlag.TASKRUN)
@@ -71,7 +69,7 @@ class CompletionQueue:
         self._head_cell: Cell = memory.cq_head.cell  # stores release
         self._big = bool(setup_flags & abi.Setup.CQE32)
         self._mixed = bool(setup_flags & abi.Setup.CQE_MIXED)
-        self._unpack = (_CQE32 if self._big else _CQE).iter_unpack
+        self._unpack = (CQE32 if self._big else CQE).iter_unpack
         self._walk: Iterator[Any] = iter(())
         self._walked = -1  # the head that `_walk` stands at
         self._lap_end = -1  # and the one that it reaches, at the end of the array
@@ -167,6 +165,36 @@ class CompletionQueue:
             raise
         self._head = head
 
+    def take_block(self, block: CqeBlock) -> int:
+        """Take what is there, as much of it as the block has room for, in the order it was posted. Returns how many.
+
+        The block is written from its start. For rings whose CQEs all have the size of the block's, so not
+        with Setup.CQE_MIXED; and for those on which every request is raw: what completes an owned operation
+        is taken like the rest, and the operation never hears of it.
+        """
+        head, nbytes = self._head, self._nbytes
+        count = (self._tail_cell[0] - head) & U32
+        if block._stride != nbytes or self._mixed:
+            self._refuse_block()
+        if count > block._entries:
+            count = block._entries
+        slot = head & self._mask
+        run = self._mask + 1 - slot
+        if count <= run:
+            block._memory[: count * nbytes] = self._cqes[slot * nbytes : (slot + count) * nbytes]
+        else:
+            # The rest lies at the start of the array.
+            block._memory[: run * nbytes] = self._cqes[slot * nbytes :]
+            block._memory[run * nbytes : count * nbytes] = self._cqes[: (count - run) * nbytes]
+        head += count
+        try:
+            self._head_cell[0] = head & U32
+        except BaseException:
+            self.advance_to(head)
+            raise
+        self._head = head
+        return count
+
     def drain32(self) -> list[Cqe32]:
         """Like `drain`, with big_cqe[0] and big_cqe[1]: (user_data, res, cqe_flags, big0, big1).
 
@@ -218,6 +246,11 @@ class CompletionQueue:
         if self._closed is not None:
             raise self._closed.anew()
 
+    def _refuse_block(self) -> NoReturn:
+        if self._mixed:
+            raise RawuringError("a ring with Setup.CQE_MIXED has CQEs of two sizes, and a block one: use drain32()")
+        raise RawuringError(f"this ring has CQEs of {self._nbytes} bytes: make the block with CqeBlock(entries, {self._nbytes})")
+
     def _copy(self, count: int) -> list[Cqe]:
         """The next `count` slots, without taking them."""
         if self._mixed:
@@ -246,7 +279,7 @@ class CompletionQueue:
         done = 0
         while done < count:
             at = ((self._head + done) & self._mask) * _SLOT_NBYTES
-            user_data, res, cqe_flags = _CQE.unpack_from(self._cqes, at)
+            user_data, res, cqe_flags = CQE.unpack_from(self._cqes, at)
             if cqe_flags & _F_32:
                 batch.append(_CQE32_BIG.unpack_from(self._cqes, at))
                 done += 2

@@ -28,7 +28,7 @@ LAYERS = (
     ("atomics",),
     ("mmap_ring",),
     ("sq", "sqe_block", "prep"),
-    ("cq",),
+    ("cq", "cqe_block"),
     ("diagnosis",),
     ("register",),
     ("buffers",),
@@ -59,6 +59,7 @@ NEVER = {
     "rawuring.sq": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.sqe_block": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.prep": {"rawuring.syscalls", "ctypes", "os"},
+    "rawuring.cqe_block": {"rawuring.syscalls", "ctypes", "os"},
     "rawuring.cq": {"rawuring.syscalls", "ctypes", "os"},
     "echo.connection": {"rawuring", "socket", "select", "selectors", "os"},
 }

@@ -29,7 +29,7 @@ STREAMS = "6.0"
 
 def test_the_examples_are_found() -> None:
     assert len(README) == 4
-    assert len(REFERENCE) == 11
+    assert len(REFERENCE) == 12
 
 
 def test_the_owned_layer(run_child: RunChild) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from .. import abi
 from ..buffers import BufferRing, ProvidedBuffers
-from ..cq import Cqe as RawCqe
+from ..cqe_block import Cqe as RawCqe
 from ..errors import NestedWaitError, RawuringError
 from ..files import FileTable
 from ..hints import Any, Final

@@ -90,6 +90,7 @@ ROOMS = (
         "SubmissionQueue": ("rawuring/sq.py", "ring.sq"),
         "SqeBlock": ("rawuring/sqe_block.py", "block"),
         "CompletionQueue": ("rawuring/cq.py", "ring.cq"),
+        "CqeBlock": ("rawuring/cqe_block.py", "block"),
     }),
 )  # fmt: skip
 
