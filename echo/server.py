@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from echo.counts import Counts
 from echo.modes import check_name, choose, table
-from echo.modes.base import ACCEPT, F_MORE, KEY_STEP, SIGNAL, UNHEEDED, Cqe, RingConnection
+from echo.modes.base import ACCEPT, F_MORE, KEY_STEP, KEYS_END, SIGNAL, UNHEEDED, Cqe, RingConnection
 from echo.service import ENDED, RUNNING, STOPPING, EchoError, Options, Say, Service, Tell
 from rawuring import RawuringError, Ring, abi
 
@@ -52,7 +52,7 @@ def describe_modes() -> str:
 
 
 class RingServer(Service[RingConnection]):
-    """Connections are known by a key that is never used again."""
+    """Connections are known by a key, which `base.py` explains."""
 
     def __init__(self, listener: socket.socket, signals: socket.socket, options: Options, say: Say, tell: Tell) -> None:
         super().__init__(listener, signals, options, say, tell)
@@ -100,14 +100,14 @@ class RingServer(Service[RingConnection]):
     # What a mode uses.
 
     def turns(self) -> Iterator[Iterable[Cqe]]:
-        """What has completed, turn by turn, until the server has ended. A turn is one enter.
+        """What has completed, turn by turn, until the server has ended. A turn is one enter. Some the mode deals with at once.
 
         All that a turn makes us queue fits into the submission queue, which the enter has emptied; where it might not,
         room is made in between.
         """
         mode, ring = self.mode, self.ring
         most = 0 if self._sqpoll else ring.entries // SQES_PER_CQE
-        submit_and_wait, take, early = ring.submit_and_wait, ring.completions, self._early
+        submit_and_wait, take, drain, early = ring.submit_and_wait, mode.taker(), ring.completions, self._early
         nenters = ncompletions = 0
         while self.state != ENDED:
             nenters += 1
@@ -118,7 +118,9 @@ class RingServer(Service[RingConnection]):
                     self._nenters, self._ncompletions = nenters, ncompletions
                     timeout = self.attend()
                     submit_and_wait(0 if mode.hurry or early else 1, None if timeout is None else int(timeout * 1e9))
-                completions = take()
+                completions = drain() if early else take()
+                if completions is None:
+                    continue
             except OSError as error:
                 completions = self._enter_again(error)
             if early:
@@ -128,7 +130,7 @@ class RingServer(Service[RingConnection]):
                 # The kernel may hold more back, among them of sends that must not be taken for silent.
                 while ring.cq.overflowed:
                     submit_and_wait(0)
-                    completions += take()
+                    completions += drain()
             ncompletions += len(completions)
             yield completions if len(completions) <= most else self._in_parts(completions)
         self._nenters, self._ncompletions = nenters, ncompletions
@@ -200,8 +202,8 @@ class RingServer(Service[RingConnection]):
 
     def _accepted(self, res: int, cqe_flags: int) -> None:
         if res >= 0:
-            key = self._next_key
-            self._next_key = key + KEY_STEP
+            key = self._next_key | res
+            self._next_key = self._next_key + KEY_STEP if self._next_key < KEYS_END - KEY_STEP else KEY_STEP
             connection = self.mode.connection_class(key, res)
             self.opened(key, connection)
             self.mode.begin(connection)
@@ -232,4 +234,4 @@ class RingServer(Service[RingConnection]):
         self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)
 
     def counts(self) -> Counts:
-        return replace(super().counts(), enters=self._nenters, completions=self._ncompletions)
+        return replace(super().counts(), enters=self._nenters, completions=self._ncompletions + self.mode.nanswered)

@@ -2,14 +2,16 @@
 
 May import `connection.py` and the names of rawuring. Receives and sends nothing.
 
-`user_data` of a request is the key of its connection plus a kind. No key is used twice, so a completion that comes
-when its connection is gone finds nobody, whoever has the file descriptor by then.
+`user_data` of a request is the key of its connection plus a kind. A key has the descriptor in its lower half, and above
+the kind a number that 2**28 other connections have before it comes again: a completion that comes when its connection is
+gone finds nobody, whoever has the descriptor by then.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 Cqe = tuple[int, int, int]  # user_data, res, cqe_flags
 
-KEY_STEP = 8
-KIND = KEY_STEP - 1
-RECV, SEND, POLL, ACCEPT, SIGNAL, UNHEEDED, ZERO_COPY = range(7)
+KEY_STEP = 1 << 35
+KEYS_END = 1 << 63
+KIND = 7 << 32
+RECV, SEND, POLL, ACCEPT, SIGNAL, UNHEEDED, ZERO_COPY, IN_PLACE = range(0, 8 << 32, 1 << 32)
 assert RECV == 0, "the hot paths use the user_data of a receive as the key"
 
 F_MORE = int(abi.CqeFlag.MORE)
@@ -64,6 +67,9 @@ class Mode(Generic[C]):
     hurry = False
     """Whether there is something to do that no completion will announce: the next wait must be none."""
 
+    nanswered = 0
+    """Completions that its taker has dealt with."""
+
     def __init__(self, server: RingServer) -> None:
         self.server = server
         self.ring = server.ring
@@ -73,6 +79,10 @@ class Mode(Generic[C]):
     def begin(self, connection: C) -> None:
         """A connection was accepted: arm its first receive."""
         raise NotImplementedError
+
+    def taker(self) -> Callable[[], list[Cqe] | None]:
+        """A function for after an enter: what has completed, or None if the mode has dealt with all of it."""
+        return self.ring.completions
 
     def run(self) -> None:
         """Handle all of `server.turns()`; what is not of a connection goes to `server.complete`."""

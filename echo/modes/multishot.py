@@ -1,6 +1,6 @@
 """The modes in which one receive per connection stays armed, into a provided-buffer ring.
 
-May import `pooled.py`, `base.py`, `trials.py` and the names of rawuring.
+May import `pooled.py`, `columns.py`, `base.py`, `trials.py` and the names of rawuring.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from echo.modes import trials
 from echo.modes.base import RECV, UNHEEDED
+from echo.modes.columns import Columns
 from echo.modes.pooled import Lent, Pool, Pooled, PooledConnection
 from rawuring import abi
 
@@ -27,12 +28,17 @@ class Multishot(Pooled):
     multishot_accept = True
     ioprio = POLL_FIRST
 
+    def __init__(self, server: RingServer) -> None:
+        super().__init__(server)
+        if self._silent:
+            self._columns = Columns(self, min(self.pool.count, self.ring.entries))
+
     def make_pool(self, count: int, nbytes: int) -> Pool:
         return self.ring.buffer_ring(count, nbytes)
 
     def arm(self, connection: PooledConnection) -> None:
         self.ring.sq.prep_recv_multishot(
-            connection.fd, 0, 0, 0, buf_group=self._pool.bgid, user_data=connection.key + RECV, ioprio=self.ioprio
+            connection.fd, 0, 0, 0, buf_group=self.pool.bgid, user_data=connection.key + RECV, ioprio=self.ioprio
         )
 
     def disarm(self, connection: PooledConnection) -> None:

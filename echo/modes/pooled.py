@@ -19,12 +19,14 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from collections.abc import Callable
 from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, Protocol
 
 from echo.connection import LOST
 from echo.modes.base import (
     F_MORE,
+    IN_PLACE,
     IOVEC,
     KIND,
     MSGHDR,
@@ -32,6 +34,7 @@ from echo.modes.base import (
     SEND,
     SKIP_SUCCESS,
     TRY_AGAIN,
+    Cqe,
     Mode,
     RingConnection,
 )
@@ -39,6 +42,7 @@ from echo.service import RUNNING, EchoError
 from rawuring import RawuringError, abi
 
 if TYPE_CHECKING:
+    from echo.modes.columns import Columns
     from echo.server import RingServer
 
 BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
@@ -119,7 +123,7 @@ class Pooled(Mode[PooledConnection]):
         super().__init__(server)
         count, nbytes = 1 << (server.options.buffers - 1).bit_length(), server.options.buffer_nbytes
         try:
-            self._pool = self.make_pool(count, nbytes)
+            self.pool = self.make_pool(count, nbytes)
         except (OSError, RawuringError) as error:
             raise EchoError(
                 f"cannot have {count} buffers of {nbytes} bytes ({error}): "
@@ -128,13 +132,15 @@ class Pooled(Mode[PooledConnection]):
         self.ordinary_nbytes = nbytes
         """A completion that brings more is for `received_much`."""
         self._silent = bool(self.ring.setup_flags & abi.Setup.DEFER_TASKRUN and self._skip_success)
-        self._send_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if self._silent else (AT_ONCE, 0)
+        self.send_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if self._silent else (AT_ONCE, 0)
         self._turn = 0
         self._lent: list[int] = []  # buffers that go back at the end of the next turn
-        self._later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
-        self._starved: deque[PooledConnection] = deque()  # first come, first fed
-        self._nothers = 0  # buffers that came otherwise than with an ordinary echo
-        self._nlarge = self._nlarge_bytes = 0  # echoes that were not ordinary
+        self._batch = self.pool.count // 4  # that many go back together
+        self.ntaken = self._ngiven = 0  # buffers that the kernel took out of the pool, and that went back
+        self.later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
+        self.starved: deque[PooledConnection] = deque()  # first come, first fed
+        self.busy: set[int] = set()  # descriptors of connections that are not free to send
+        self._columns: Columns | None = None
 
     def make_pool(self, count: int, nbytes: int) -> Pool:
         """The buffers, all with the kernel."""
@@ -147,10 +153,6 @@ class Pooled(Mode[PooledConnection]):
     def disarm(self, connection: PooledConnection) -> None:
         """Too much is queued: end the receive that is armed, if it does not end with its next completion anyway."""
 
-    def give_back(self, bids: list[int]) -> None:
-        """Let the kernel have buffers again."""
-        self._pool.give_back(bids)
-
     def received_much(self, res: int, cqe_flags: int) -> list[Lent]:
         """The buffers of a completion that brought more than `ordinary_nbytes`."""
         raise NotImplementedError
@@ -160,19 +162,35 @@ class Pooled(Mode[PooledConnection]):
 
     def close(self, connection: PooledConnection) -> None:
         super().close(connection)
+        self.busy.discard(connection.fd)
         self._lent.extend(bid for bid, _ in connection.behind)
 
+    def taker(self) -> Callable[[], list[Cqe] | None]:
+        return self._columns.taker() if self._columns else super().taker()
+
+    def answered(self, bids: list[int], nbytes: int) -> None:
+        """A turn has been answered by silent sends of these buffers."""
+        self._turn += 1
+        nechoes = len(bids)
+        self.server.nechoes += nechoes
+        self.server.nbytes += nbytes
+        self.nanswered += nechoes
+        self.ntaken += nechoes
+        spent = self._take_spent() if len(self._lent) >= self._batch else None
+        self._lent += bids
+        if spent:
+            self.give_back(spent)
+
     def run(self) -> None:
-        server, pool, connections, prep_send = self.server, self._pool, self.connections, self.ring.sq.prep_send
+        server, pool, connections, prep_send = self.server, self.pool, self.connections, self.ring.sq.prep_send
         addrs = [pool.addr_of(bid) for bid in range(pool.count)]
         silent, ordinary_nbytes = self._silent, self.ordinary_nbytes
-        msg_flags, sqe_flags = self._send_flags
-        batch = pool.count // 4
-        turn = nechoes = nbytes = nreturned = 0
+        msg_flags, sqe_flags = self.send_flags
         for completions in server.turns():
-            self._turn = turn = turn + 1
-            spent = self._take_spent() if len(self._lent) >= batch or self._starved else []
-            later = self._take_later() if self._later else ()
+            self._turn = turn = self._turn + 1
+            nechoes = nbytes = 0
+            spent = self._take_spent() if len(self._lent) >= self._batch or self.starved else None
+            later = self._take_later() if self.later else ()
             stopping = server.state != RUNNING
             lend = self._lent.append
             for user_data, res, cqe_flags in completions:
@@ -202,18 +220,18 @@ class Pooled(Mode[PooledConnection]):
                     self._settle(connection)
                 elif stopping:
                     self._look_again(connection)
-            server.nechoes = nechoes + self._nlarge
-            server.nbytes = nbytes + self._nlarge_bytes
+            server.nechoes += nechoes
+            server.nbytes += nbytes
+            self.ntaken += nechoes
             if spent:
                 self.give_back(spent)
-                nreturned += len(spent)
             if later:
                 self._go_on_with(later)
             nfree = 0
-            if self._starved:
-                nfree = pool.count + nreturned - nechoes - self._nothers
+            if self.starved:
+                nfree = pool.count + self._ngiven - self.ntaken
                 self._feed(nfree)
-            self.hurry = bool(self._later or (self._starved and (self._lent or nfree > 0)))
+            self.hurry = bool(self.later or (self.starved and (self._lent or nfree > 0)))
 
     def abandon(self, connection: PooledConnection) -> None:
         self._lose(connection)
@@ -224,8 +242,15 @@ class Pooled(Mode[PooledConnection]):
         spent, self._lent = self._lent, []
         return spent
 
+    def give_back(self, bids: list[int]) -> None:
+        """Let the kernel have buffers again."""
+        self.pool.give_back(bids)
+        if self._columns:
+            self._columns.given_back(self._ngiven, bids)
+        self._ngiven += len(bids)
+
     def _take_later(self) -> list[PooledConnection]:
-        later, self._later = self._later, []
+        later, self.later = self.later, []
         return later
 
     # Receiving.
@@ -255,9 +280,9 @@ class Pooled(Mode[PooledConnection]):
 
     def _received_much(self, connection: PooledConnection, res: int, cqe_flags: int) -> None:
         lent = self.received_much(res, cqe_flags)
-        self._nothers += len(lent)
-        self._nlarge += 1
-        self._nlarge_bytes += res
+        self.ntaken += len(lent)
+        self.server.nechoes += 1
+        self.server.nbytes += res
         connection.receiving = bool(cqe_flags & F_MORE)
         self._received(connection, lent)
         if not connection.receiving:
@@ -278,7 +303,7 @@ class Pooled(Mode[PooledConnection]):
         was_reading = connection.reading
         for bid, nbytes in lent:
             if start < nbytes:
-                connection.keep(self._pool.view(bid, nbytes)[start:])
+                connection.keep(self.pool.view(bid, nbytes)[start:])
             start = max(start - nbytes, 0)
         if was_reading and not connection.reading and connection.receiving:
             self.disarm(connection)
@@ -286,13 +311,13 @@ class Pooled(Mode[PooledConnection]):
     def _not_received(self, connection: PooledConnection, res: int, cqe_flags: int) -> None:
         """A receive brought no bytes: the end of the input, no buffer, a cancel of ours, an error."""
         if cqe_flags & F_BUFFER:
-            self._nothers += 1
+            self.ntaken += 1
             self._lent.append(cqe_flags >> BUFFER_SHIFT)
         connection.receiving = bool(cqe_flags & F_MORE)
         if res == NO_BUFFER:
             if connection.reading:
                 connection.starved = True
-                self._starved.append(connection)
+                self.starved.append(connection)
                 return
         elif res == 0:
             connection.end_of_input()
@@ -306,8 +331,8 @@ class Pooled(Mode[PooledConnection]):
         Not all of them need one. Linux 6.1 looks for a buffer before it looks for data, so who has received all there
         is starves as well, and takes none when it is fed: the next turn feeds others.
         """
-        while nfree > 0 and self._starved:
-            connection = self._starved.popleft()
+        while nfree > 0 and self.starved:
+            connection = self.starved.popleft()
             connection.starved = False
             if connection.reading and not connection.receiving:
                 self.server.make_room()
@@ -318,23 +343,23 @@ class Pooled(Mode[PooledConnection]):
 
     def send_from_pool(self, connection: PooledConnection, lent: list[Lent]) -> None:
         """As `run` does with a buffer that it can send at once, and more than one together."""
-        msg_flags, sqe_flags = self._send_flags
+        msg_flags, sqe_flags = self.send_flags
         user_data = connection.key + SEND
         if len(lent) == 1:
             ((bid, nbytes),) = lent
-            addr = self._pool.addr_of(bid)
+            addr = self.pool.addr_of(bid)
             self.ring.sq.prep_send(connection.fd, addr, nbytes, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.bid = bid
             connection.nlent = nbytes
         else:
-            gathered = connection.gathered = Gathered(self._pool, lent)
+            gathered = connection.gathered = Gathered(self.pool, lent)
             self.ring.sq.prep_sendmsg(connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.nlent = sum(nbytes for _, nbytes in lent)
         if self._silent:
             self._lent.extend(bid for bid, _ in lent)
             self._wait_a_turn(connection)
         else:
-            connection.free_from = NEVER
+            self._occupy(connection)
             connection.sending = True
 
     def _send_from_queue(self, connection: PooledConnection) -> None:
@@ -343,8 +368,13 @@ class Pooled(Mode[PooledConnection]):
         self.ring.sq.prep_send(
             connection.fd, addressof(c_char.from_buffer(head)), len(head), NOSIGNAL, user_data=connection.key + SEND
         )
-        connection.free_from = NEVER
+        self._occupy(connection)
         connection.sending = True
+
+    def _occupy(self, connection: PooledConnection) -> None:
+        """A completion is to decide when it can send again."""
+        connection.free_from = NEVER
+        self.busy.add(connection.fd)
 
     def _lent_to_send(self, connection: PooledConnection) -> list[Lent]:
         """The pool buffers of the last send."""
@@ -369,10 +399,10 @@ class Pooled(Mode[PooledConnection]):
 
     def _wait_a_turn(self, connection: PooledConnection) -> None:
         """Go on when the silent send in flight is known to have succeeded, or has failed."""
-        connection.free_from = NEVER
+        self._occupy(connection)
         if not connection.waits:
             connection.waits = True
-            self._later.append(connection)
+            self.later.append(connection)
 
     def _go_on_with(self, connections: list[PooledConnection]) -> None:
         for connection in connections:
@@ -391,6 +421,7 @@ class Pooled(Mode[PooledConnection]):
                 self.send_from_pool(connection, lent)
             else:
                 connection.free_from = self._turn
+                self.busy.discard(connection.fd)
         self._settle(connection)
 
     # Ending.
@@ -410,12 +441,15 @@ class Pooled(Mode[PooledConnection]):
     def _lose(self, connection: PooledConnection) -> None:
         """The connection has failed: make what is in flight complete."""
         connection.lost()
-        connection.free_from = NEVER
+        self._occupy(connection)
         if connection.sending or connection.receiving:
             self.shut_down(connection)
 
     def other(self, user_data: int, res: int, cqe_flags: int) -> None:
         kind = user_data & KIND
+        if kind == IN_PLACE:
+            user_data = self._answer_failed(user_data - IN_PLACE)
+            kind = SEND
         connection = self.connections.get(user_data - kind)
         if connection is None:
             self.server.complete(user_data, res, cqe_flags)
@@ -427,3 +461,13 @@ class Pooled(Mode[PooledConnection]):
             self._received_much(connection, res, cqe_flags)
         else:
             self._not_received(connection, res, cqe_flags)
+
+    def _answer_failed(self, place: int) -> int:
+        """A send of the last turn, which `Columns` queued: have the connection know of it. Returns its user_data."""
+        columns = self._columns
+        assert columns
+        key = columns.keys[place]
+        connection = self.connections[key]
+        connection.bid = columns.bids[place]
+        connection.nlent = columns.lens[place]
+        return key + SEND

@@ -90,7 +90,7 @@ class ProvidedBuffers(Pooled):
 
     def _recv(self, connection: PooledConnection, ioprio: int = 0) -> None:
         self.ring.sq.prep_recv(
-            connection.fd, 0, self._pool.nbytes, 0, ioprio=ioprio, buf_group=BGID,
+            connection.fd, 0, self.pool.nbytes, 0, ioprio=ioprio, buf_group=BGID,
             user_data=connection.key + RECV, sqe_flags=BUFFER_SELECT,
         )  # fmt: skip
 

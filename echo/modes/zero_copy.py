@@ -16,9 +16,9 @@ import socket
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from echo.modes.base import F_MORE, KEY_STEP, KIND, ZERO_COPY
+from echo.modes.base import F_MORE, KIND, ZERO_COPY
 from echo.modes.multishot import Multishot
-from echo.modes.pooled import AT_ONCE, BUFFER_SHIFT, NEVER, Gathered, Lent, PooledConnection
+from echo.modes.pooled import AT_ONCE, BUFFER_SHIFT, Gathered, Lent, PooledConnection
 from rawuring import abi
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ZeroCopy(Multishot):
 
     def send_from_pool(self, connection: PooledConnection, lent: list[Lent]) -> None:
         nbytes = sum(nbytes for _, nbytes in lent)
-        if nbytes <= COPIED_NBYTES or self._nread + len(lent) > self._pool.count // 2:
+        if nbytes <= COPIED_NBYTES or self._nread + len(lent) > self.pool.count // 2:
             super().send_from_pool(connection, lent)
             return
         connection.bid = bid = lent[0][0]
@@ -59,21 +59,21 @@ class ZeroCopy(Multishot):
         self._read[bid] = connection, lent
         self._nread += len(lent)
         connection.nread += 1
-        user_data = bid * KEY_STEP + ZERO_COPY
+        user_data = ZERO_COPY | bid
         if len(lent) == 1:
-            addr = self._pool.addr_of(bid)
+            addr = self.pool.addr_of(bid)
             self.ring.sq.prep_send_zc(connection.fd, addr, nbytes, AT_ONCE, 0, user_data=user_data)
         else:
-            gathered = connection.gathered = Gathered(self._pool, lent)
+            gathered = connection.gathered = Gathered(self.pool, lent)
             self.ring.sq.prep_sendmsg_zc(connection.fd, gathered.addr, AT_ONCE, user_data=user_data)
-        connection.free_from = NEVER
+        self._occupy(connection)
         connection.sending = True
 
     def other(self, user_data: int, res: int, cqe_flags: int) -> None:
         if user_data & KIND != ZERO_COPY:
             super().other(user_data, res, cqe_flags)
             return
-        bid = user_data - ZERO_COPY >> KEY_STEP.bit_length() - 1
+        bid = user_data - ZERO_COPY
         connection, lent = self._read[bid]
         if not cqe_flags & F_MORE:
             del self._read[bid]

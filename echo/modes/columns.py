@@ -1,0 +1,110 @@
+"""Answering a whole turn at once, by columns: what the pooled modes do while all goes well.
+
+May import `base.py` and the names of rawuring.
+
+Most turns of a busy server are alike: each completion says that a buffer of the pool has something for a connection
+that is free to send, and the answer is a send of that buffer. Then nothing is done per completion. What completed is
+copied into a block of CQEs; the sends wait in a block of SQEs, one for each place in the ring of buffers, whose
+addresses need not be written anew; descriptor and length come in by assigning columns of the one to columns of the
+other; and all of them are queued by one copy.
+
+That a turn is of that kind is asked by column, too. The kernel takes buffers in the order in which the ring has
+them, so that the flags of all completions are known beforehand: more is to come, and which buffer it is. Any other
+completion differs there: an accept, a send that has failed, an end of input. Such a turn, or one in which a
+connection occurs twice or is not free, is for the loop of the mode.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from echo.modes.base import F_MORE, IN_PLACE, Cqe
+from echo.service import RUNNING
+from rawuring import CqeBlock, SqeBlock, abi
+
+if TYPE_CHECKING:
+    from echo.modes.pooled import Pooled
+
+BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
+EXPECTED = F_MORE | int(abi.CqeFlag.BUFFER)
+
+WORTHWHILE = 3
+"""A turn of fewer completions is answered sooner one by one."""
+
+
+class Columns:
+    """Takes the completions of a turn and answers them, or says which they are."""
+
+    def __init__(self, mode: Pooled, most: int) -> None:
+        """`most` is how many sends can be queued in a turn."""
+        pool = mode.pool
+        self._mode = mode
+        self._most = most
+        self._mask = pool.count - 1
+        # By place in the ring of buffers. All is there twice, so that no run of places has to be cut in two.
+        places = range(2 * pool.count)
+        self.bids = [place & self._mask for place in places]
+        self._expected = memoryview(array("I", [EXPECTED | bid << BUFFER_SHIFT for bid in self.bids]))
+        self.keys = memoryview(array("Q", bytes(8 * len(places))))
+        self._sends = SqeBlock(len(places))
+        msg_flags, sqe_flags = mode.send_flags
+        for place in places:
+            addr = pool.addr_of(self.bids[place])
+            self._sends.prep_send(-1, addr, 0, msg_flags, user_data=IN_PLACE | place, sqe_flags=sqe_flags)
+        self._to_fd, self.lens, self._addrs = map(self._sends.column, ("fd", "len", "addr"))
+        self._taken = CqeBlock(mode.ring.cq.entries)
+        self._user_data, self._cqe_flags = map(self._taken.column, ("user_data", "flags"))
+        self._fds = self._taken.column("user_data", "i")
+        self._res = self._taken.column("res", "I")
+
+    def taker(self) -> Callable[[], list[Cqe] | None]:
+        """A function that gives what has completed, or None if that is answered."""
+        # All names are bound here: to look them up in each turn would cost half as much as what is done with them.
+        mode, most, mask, nworthwhile = self._mode, self._most, self._mask, WORTHWHILE
+        server, ring, busy, largest = mode.server, mode.ring, mode.busy, mode.ordinary_nbytes
+        drain, take_block, put_block, answered = ring.completions, ring.cq.take_block, ring.sq.put_block, mode.answered
+        taken, user_data, cqe_flags, from_fd, res = self._taken, self._user_data, self._cqe_flags, self._fds, self._res
+        sends, to_fd, lens, keys, bids, expected = self._sends, self._to_fd, self.lens, self.keys, self.bids, self._expected
+        count = 0  # of the last turn: the next is thought to be like it
+
+        def take() -> list[Cqe] | None:
+            nonlocal count
+            if count < nworthwhile:
+                completions = drain()
+                count = len(completions)
+                return completions
+            count = take_block(taken)
+            first = mode.ntaken & mask
+            end = first + count
+            if (
+                cqe_flags[:count] == expected[first:end]
+                and 0 < count <= most
+                and server.state == RUNNING
+                and not (mode.later or mode.starved)
+            ):
+                fds, nbytes = from_fd[:count], res[:count]
+                each, sizes = set(fds), nbytes.tolist()
+                if len(each) == count and busy.isdisjoint(each) and max(sizes) <= largest:
+                    to_fd[first:end] = fds
+                    lens[first:end] = nbytes
+                    keys[first:end] = user_data[:count]
+                    put_block(sends, first, count)
+                    answered(bids[first:end], sum(sizes))
+                    return None
+            return taken.cqes(count)
+
+        return take
+
+    def given_back(self, first: int, bids: list[int]) -> None:
+        """These buffers went into the ring from that place on."""
+        first &= self._mask
+        if self.bids[first : first + len(bids)] == bids:
+            return
+        nplaces = self._mask + 1
+        for place, bid in enumerate(bids, first):
+            for one in (place % nplaces, place % nplaces + nplaces):
+                self.bids[one] = bid
+                self._addrs[one] = self._mode.pool.addr_of(bid)
+                self._expected[one] = EXPECTED | bid << BUFFER_SHIFT
