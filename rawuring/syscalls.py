@@ -43,16 +43,18 @@ register_call = _libc["syscall"]
 register_call.restype = ctypes.c_long
 register_call.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint]
 
-# The hot call has no argtypes: converting through them doubles its cost. Without them ctypes
+# The hot calls have no argtypes: converting through them doubles their cost. Without them ctypes
 # passes a Python int as a 32-bit C int, which is what the kernel reads of the fd, the counts
 # and the flags. It must not happen to a pointer or a size_t, of which the upper half would be
 # undefined (argsz is the seventh argument and travels on the stack), so these two are always
 # given as ready-made C objects, never as Python ints.
-enter_call = _libc["syscall"]
-"""`enter` without the translation of its answer, for the two places where 50 ns count: call
-enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, None), and after -1 call `enter`,
-which tells the errno. None is a NULL `arg`, and argsz may be left out with it: the kernel reads it
-only where `arg` is not NULL."""
+enter_call_errno = _libc["syscall"]
+"""`enter` without the translation of its answer: after -1 `last_errno` has the errno."""
+enter_call = ctypes.CDLL(None)["syscall"]
+"""The same for the two places where 50 ns count: call
+enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, None), and after -1 call `enter`:
+nobody keeps the errno of this one. None is a NULL `arg`, and argsz may be left out with it: the
+kernel reads it only where `arg` is not NULL."""
 NO_ARGUMENT: Final = ctypes.c_size_t(0)
 """The `argsz` of an enter without an `arg`."""
 
@@ -63,7 +65,7 @@ _munmap = _libc["munmap"]
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 _get_errno = last_errno = ctypes.get_errno
-"""The errno of this thread's last call of this module: for `enter_call`, whose answer does not tell it."""
+"""The errno of this thread's last call of this module, but for `enter_call`."""
 
 
 def setup(entries: int, params: bytearray) -> int:
@@ -97,7 +99,7 @@ def enter(
 
     Since      Linux 5.1            Man   io_uring_enter(2)
     """
-    result: int = enter_call(NR_ENTER, fd, to_submit, min_complete, enter_flags, arg, argsz)
+    result: int = enter_call_errno(NR_ENTER, fd, to_submit, min_complete, enter_flags, arg, argsz)
     return result if result >= 0 else -_get_errno()
 
 

@@ -280,7 +280,7 @@ class Entering(OwnedOperations):
         assert isinstance(sq, RewindingQueue)
         # The list takes the answer before an interrupt can come.
         arguments = (NR_ENTER,), (fd,), (to_submit,), (min_complete,), (enter_flags,), (arg,), (argsz,)
-        sq.answers.extend(map(ENTER_CALL, *arguments))
+        sq.answers.extend(map(syscalls.enter_call_errno, *arguments))
         return sq.answers[0] if sq.answers[0] >= 0 else -syscalls.last_errno()
 
     def _after_failure(self, code: int, to_submit: int) -> int:

@@ -111,7 +111,12 @@ class Resolving(Entering):
             nr = max(nr - self._count_copied(), 0)
             return self._submit_until(nr, *self._terms(timeout_ns, until_ns, min_wait_ns, signal_mask))
         sq, cq = self.sq, self.cq
-        pending = sq.flush()
+        # `sq.flush()`, written out.
+        tail = sq._lap + (sq._at >> sq._shift)
+        if tail != sq._published:
+            sq._tail_plain[0] = tail & _U32
+            sq._published = tail
+        pending = tail - sq._consumed
         taken: int = ENTER_CALL(NR_ENTER, self._enter_fd, pending, nr, self._getevents, None)
         if taken == pending:
             sq._consumed = sq._published
