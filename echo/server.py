@@ -79,7 +79,7 @@ class RingServer(Service[RingConnection]):
         self._next_key = KEY_STEP
         # How many connections there are must be known before each accept if there is a limit.
         self._multishot_accept = mode.multishot_accept and self.most_connections is None
-        self._nenters = self._ncompletions = 0
+        self.nenters = self._ncompletions = 0
         self._await_signal()
         self.accept_more()
 
@@ -108,14 +108,14 @@ class RingServer(Service[RingConnection]):
         mode, ring = self.mode, self.ring
         most = 0 if self._sqpoll else ring.entries // SQES_PER_CQE
         submit_and_wait, take, drain, early = ring.submit_and_wait, mode.taker(), ring.completions, self._early
-        nenters = ncompletions = 0
+        ncompletions = 0
         while self.state != ENDED:
-            nenters += 1
+            self.nenters += 1
             try:
                 if self.alarm is None:
                     submit_and_wait(0 if mode.hurry or early else 1)
                 else:
-                    self._nenters, self._ncompletions = nenters, ncompletions
+                    self._ncompletions = ncompletions
                     timeout = self.attend()
                     submit_and_wait(0 if mode.hurry or early else 1, None if timeout is None else int(timeout * 1e9))
                 completions = drain() if early else take()
@@ -133,7 +133,7 @@ class RingServer(Service[RingConnection]):
                     completions += drain()
             ncompletions += len(completions)
             yield completions if len(completions) <= most else self._in_parts(completions)
-        self._nenters, self._ncompletions = nenters, ncompletions
+        self._ncompletions = ncompletions
 
     def _enter_again(self, error: OSError) -> list[Cqe]:
         """Submit what was refused, if it can be. What has completed since."""
@@ -234,4 +234,11 @@ class RingServer(Service[RingConnection]):
         self.ring.sq.prep_recv(self._signals_fd, self._signums_addr, len(self._signums), 0, user_data=SIGNAL)
 
     def counts(self) -> Counts:
-        return replace(super().counts(), enters=self._nenters, completions=self._ncompletions + self.mode.nanswered)
+        counts, mode = super().counts(), self.mode
+        return replace(
+            counts,
+            echoes=counts.echoes + mode.nanswered,
+            nbytes=counts.nbytes + mode.nanswered_bytes,
+            enters=self.nenters,
+            completions=self._ncompletions + mode.nanswered,
+        )

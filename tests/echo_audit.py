@@ -88,7 +88,7 @@ def close_the_books() -> None:
     (mode,) = modes
     assert not mode.connections
     assert not read
-    assert sorted(with_kernel + mode._lent) == list(range(mode.pool.count)), "buffers were lost, or came twice"
+    assert sorted(with_kernel + mode.lent) == list(range(mode.pool.count)), "buffers were lost, or came twice"
 
 
 Pooled.__init__ = audited_init  # type: ignore[method-assign]

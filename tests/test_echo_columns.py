@@ -172,24 +172,32 @@ class FakeMode:
         self.kernel = FakeKernel(entries=8, cq_entries=16, start=0)
         memory = self.kernel.memory()
         sq, cq = SubmissionQueue(memory), CompletionQueue(memory)
-        self.ring = SimpleNamespace(sq=sq, cq=cq, completions=cq.drain, entries=8)
+        self.ring = SimpleNamespace(sq=sq, cq=cq, submit_and_wait=self.enter)
+        self.coming: list[list[tuple[int, int, int]]] = []  # what completes in each enter
         self.pool = SimpleNamespace(count=8, addr_of=lambda bid: 1000 + bid)
-        self.server = SimpleNamespace(state=RUNNING)
+        self.server = SimpleNamespace(state=RUNNING, alarm=0.0, nenters=0)
         self.send_flags = 0x4040, 64
         self.ordinary_nbytes = 500
         self.ntaken = 6
         self.later: list[object] = []
         self.starved: list[object] = []
         self.busy: set[int] = set()
-        self.answers: list[object] = []
+        self.nanswered = self.nanswered_bytes = 0
+        self.batch = 4
+        self.lent: list[int] = []
+        self.back: list[list[int]] = []
         self.columns = Columns(self, 4)  # type: ignore[arg-type]
         self.take = self.columns.taker()
-        for number in range(3):  # a turn that promises more of the kind
-            self.kernel.post(number)
-        assert self.take() == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
 
-    def answered(self, bids: list[int], nbytes: int) -> None:
-        self.answers.append((bids, nbytes))
+    def give_back(self, bids: list[int]) -> None:
+        self.back.append(bids)
+
+    def enter(self) -> None:
+        self.ring.sq.flush()
+        self.kernel.consume()
+        self.ring.sq.all_consumed()
+        for cqe in self.coming.pop(0):
+            self.kernel.post(*cqe)
 
 
 ORDINARY = [(1 << 35 | 7, 500, 6), (2 << 35 | 9, 1, 7), (3 << 35 | 8, 30, 0)]  # key, res, bid
@@ -208,7 +216,7 @@ def test_a_whole_turn_is_answered() -> None:
     for key, res, bid in ordinary:
         mode.kernel.post(key, res, flags_of(bid))
     assert mode.take() is None
-    assert mode.answers == [([6, 5, 0], 531)]
+    assert (mode.nanswered, mode.nanswered_bytes, mode.ntaken, mode.lent, mode.back) == (3, 531, 9, [6, 5, 0], [])
     mode.ring.sq.flush()
     sqe = abi.IO_URING_SQE
     sent = [
@@ -221,6 +229,24 @@ def test_a_whole_turn_is_answered() -> None:
     ]
     for (key, res, bid), place in zip(ordinary, (6, 7, 8), strict=True):
         assert (mode.columns.keys[place], mode.columns.lens[place], mode.columns.bids[place]) == (key, res, bid)
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("last", [[(ACCEPT, 12, 2)], [(4 << 35 | 10, 1, flags_of(7))], []])
+def test_turns_follow_each_other(last: list[tuple[int, int, int]]) -> None:
+    """Until one is not to be answered so; or until something is due."""
+    mode = FakeMode()
+    turns = [[(key, res, flags_of((bid + 3 * turn) % 8)) for key, res, bid in ORDINARY] for turn in range(3)]
+    for cqe in turns[0]:
+        mode.kernel.post(*cqe)
+    mode.coming = [*turns[1:], last]
+    mode.server.alarm = None
+    assert mode.take() == last
+    assert (mode.nanswered, mode.nanswered_bytes, mode.ntaken, mode.server.nenters) == (9, 3 * 531, 15, 3)
+    assert (mode.back, mode.lent) == ([[6, 7, 0, 1, 2, 3]], [4, 5, 6])
+    for number in range(3):
+        mode.kernel.post(number)
+    assert mode.take() == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
 
 
 @pytest.mark.portable
@@ -239,9 +265,6 @@ def test_turns_that_are_not_answered(what: str) -> None:
     elif what == "large":
         mode.ordinary_nbytes = 499
         mode.take = mode.columns.taker()
-        for number in range(3):
-            mode.kernel.post(number)
-        mode.take()
     elif what == "stopping":
         mode.server.state = STOPPING
     elif what in ("later", "starved"):
@@ -259,4 +282,4 @@ def test_turns_that_are_not_answered(what: str) -> None:
     for cqe in cqes:
         mode.kernel.post(*cqe)
     assert mode.take() == cqes
-    assert (mode.answers, mode.ring.sq.ready) == ([], 0)
+    assert (mode.nanswered, mode.ring.sq.ready, mode.lent) == (0, 0, [])

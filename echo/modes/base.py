@@ -67,8 +67,8 @@ class Mode(Generic[C]):
     hurry = False
     """Whether there is something to do that no completion will announce: the next wait must be none."""
 
-    nanswered = 0
-    """Completions that its taker has dealt with."""
+    nanswered = nanswered_bytes = 0
+    """Completions that its taker has dealt with, and what they brought: each was an echo."""
 
     def __init__(self, server: RingServer) -> None:
         self.server = server

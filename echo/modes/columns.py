@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
 EXPECTED = F_MORE | int(abi.CqeFlag.BUFFER)
 
-WORTHWHILE = 3
+WORTHWHILE = 2
 """A turn of fewer completions is answered sooner one by one."""
 
 
@@ -60,40 +60,48 @@ class Columns:
         self._res = self._taken.column("res", "I")
 
     def taker(self) -> Callable[[], list[Cqe] | None]:
-        """A function that gives what has completed, or None if that is answered."""
+        """A function that gives what has completed, or None if that is answered.
+
+        Where nothing else is to be done between turns, it goes on with the next ones by itself. What could change that
+        arrives as a completion, which is not for it to answer.
+        """
         # All names are bound here: to look them up in each turn would cost half as much as what is done with them.
         mode, most, mask, nworthwhile = self._mode, self._most, self._mask, WORTHWHILE
         server, ring, busy, largest = mode.server, mode.ring, mode.busy, mode.ordinary_nbytes
-        drain, take_block, put_block, answered = ring.completions, ring.cq.take_block, ring.sq.put_block, mode.answered
+        take_block, put_block, enter = ring.cq.take_block, ring.sq.put_block, ring.submit_and_wait
+        batch, give_back = mode.batch, mode.give_back
         taken, user_data, cqe_flags, from_fd, res = self._taken, self._user_data, self._cqe_flags, self._fds, self._res
         sends, to_fd, lens, keys, bids, expected = self._sends, self._to_fd, self.lens, self.keys, self.bids, self._expected
-        count = 0  # of the last turn: the next is thought to be like it
 
         def take() -> list[Cqe] | None:
-            nonlocal count
-            if count < nworthwhile:
-                completions = drain()
-                count = len(completions)
-                return completions
-            count = take_block(taken)
-            first = mode.ntaken & mask
-            end = first + count
-            if (
-                cqe_flags[:count] == expected[first:end]
-                and 0 < count <= most
-                and server.state == RUNNING
-                and not (mode.later or mode.starved)
-            ):
+            free = server.state == RUNNING and not mode.later and not mode.starved
+            while True:
+                count = take_block(taken)
+                first = mode.ntaken & mask
+                end = first + count
+                if not (free and nworthwhile <= count <= most and cqe_flags[:count] == expected[first:end]):
+                    return taken.cqes(count)
                 fds, nbytes = from_fd[:count], res[:count]
                 each, sizes = set(fds), nbytes.tolist()
-                if len(each) == count and busy.isdisjoint(each) and max(sizes) <= largest:
-                    to_fd[first:end] = fds
-                    lens[first:end] = nbytes
-                    keys[first:end] = user_data[:count]
-                    put_block(sends, first, count)
-                    answered(bids[first:end], sum(sizes))
+                if len(each) != count or not busy.isdisjoint(each) or max(sizes) > largest:
+                    return taken.cqes(count)
+                to_fd[first:end] = fds
+                lens[first:end] = nbytes
+                keys[first:end] = user_data[:count]
+                put_block(sends, first, count)
+                mode.ntaken += count
+                mode.nanswered += count
+                mode.nanswered_bytes += sum(sizes)
+                lent = mode.lent
+                if len(lent) < batch:
+                    lent += bids[first:end]
+                else:
+                    mode.lent = bids[first:end]
+                    give_back(lent)
+                if server.alarm is not None:
                     return None
-            return taken.cqes(count)
+                server.nenters += 1
+                enter()
 
         return take
 

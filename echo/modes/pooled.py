@@ -134,8 +134,8 @@ class Pooled(Mode[PooledConnection]):
         self._silent = bool(self.ring.setup_flags & abi.Setup.DEFER_TASKRUN and self._skip_success)
         self.send_flags = (ALL_AT_ONCE, SKIP_SUCCESS) if self._silent else (AT_ONCE, 0)
         self._turn = 0
-        self._lent: list[int] = []  # buffers that go back at the end of the next turn
-        self._batch = self.pool.count // 4  # that many go back together
+        self.lent: list[int] = []  # buffers that go back at the end of the next turn
+        self.batch = self.pool.count // 4  # that many go back together
         self.ntaken = self._ngiven = 0  # buffers that the kernel took out of the pool, and that went back
         self.later: list[PooledConnection] = []  # connections that go on when their send is known to have succeeded
         self.starved: deque[PooledConnection] = deque()  # first come, first fed
@@ -163,23 +163,10 @@ class Pooled(Mode[PooledConnection]):
     def close(self, connection: PooledConnection) -> None:
         super().close(connection)
         self.busy.discard(connection.fd)
-        self._lent.extend(bid for bid, _ in connection.behind)
+        self.lent.extend(bid for bid, _ in connection.behind)
 
     def taker(self) -> Callable[[], list[Cqe] | None]:
         return self._columns.taker() if self._columns else super().taker()
-
-    def answered(self, bids: list[int], nbytes: int) -> None:
-        """A turn has been answered by silent sends of these buffers."""
-        self._turn += 1
-        nechoes = len(bids)
-        self.server.nechoes += nechoes
-        self.server.nbytes += nbytes
-        self.nanswered += nechoes
-        self.ntaken += nechoes
-        spent = self._take_spent() if len(self._lent) >= self._batch else None
-        self._lent += bids
-        if spent:
-            self.give_back(spent)
 
     def run(self) -> None:
         server, pool, connections, prep_send = self.server, self.pool, self.connections, self.ring.sq.prep_send
@@ -189,10 +176,10 @@ class Pooled(Mode[PooledConnection]):
         for completions in server.turns():
             self._turn = turn = self._turn + 1
             nechoes = nbytes = 0
-            spent = self._take_spent() if len(self._lent) >= self._batch or self.starved else None
+            spent = self._take_spent() if len(self.lent) >= self.batch or self.starved else None
             later = self._take_later() if self.later else ()
             stopping = server.state != RUNNING
-            lend = self._lent.append
+            lend = self.lent.append
             for user_data, res, cqe_flags in completions:
                 if user_data & KIND or not 0 < res <= ordinary_nbytes:
                     self.other(user_data, res, cqe_flags)
@@ -231,7 +218,7 @@ class Pooled(Mode[PooledConnection]):
             if self.starved:
                 nfree = pool.count + self._ngiven - self.ntaken
                 self._feed(nfree)
-            self.hurry = bool(self.later or (self.starved and (self._lent or nfree > 0)))
+            self.hurry = bool(self.later or (self.starved and (self.lent or nfree > 0)))
 
     def abandon(self, connection: PooledConnection) -> None:
         self._lose(connection)
@@ -239,7 +226,7 @@ class Pooled(Mode[PooledConnection]):
 
     def _take_spent(self) -> list[int]:
         """The buffers of all silent sends up to the last turn, to be given back when this one is over."""
-        spent, self._lent = self._lent, []
+        spent, self.lent = self.lent, []
         return spent
 
     def give_back(self, bids: list[int]) -> None:
@@ -262,12 +249,12 @@ class Pooled(Mode[PooledConnection]):
     def _received(self, connection: PooledConnection, lent: list[Lent]) -> None:
         """Something was received that `run` does not send: it is much, or the last send is not known to have succeeded."""
         if connection.state == LOST:
-            self._lent.extend(bid for bid, _ in lent)
+            self.lent.extend(bid for bid, _ in lent)
             if connection.receiving:
                 self._look_again(connection)
         elif connection.nqueued:
             self._keep(connection, lent)
-            self._lent.extend(bid for bid, _ in lent)
+            self.lent.extend(bid for bid, _ in lent)
         elif connection.free_from <= self._turn:
             connection.behind = lent
             self._go_on(connection)
@@ -312,7 +299,7 @@ class Pooled(Mode[PooledConnection]):
         """A receive brought no bytes: the end of the input, no buffer, a cancel of ours, an error."""
         if cqe_flags & F_BUFFER:
             self.ntaken += 1
-            self._lent.append(cqe_flags >> BUFFER_SHIFT)
+            self.lent.append(cqe_flags >> BUFFER_SHIFT)
         connection.receiving = bool(cqe_flags & F_MORE)
         if res == NO_BUFFER:
             if connection.reading:
@@ -356,7 +343,7 @@ class Pooled(Mode[PooledConnection]):
             self.ring.sq.prep_sendmsg(connection.fd, gathered.addr, msg_flags, user_data=user_data, sqe_flags=sqe_flags)
             connection.nlent = sum(nbytes for _, nbytes in lent)
         if self._silent:
-            self._lent.extend(bid for bid, _ in lent)
+            self.lent.extend(bid for bid, _ in lent)
             self._wait_a_turn(connection)
         else:
             self._occupy(connection)
@@ -391,7 +378,7 @@ class Pooled(Mode[PooledConnection]):
             elif res < connection.nlent:
                 self._keep(connection, self._lent_to_send(connection), max(res, 0))
                 self._keep(connection, connection.behind)
-                self._lent.extend(bid for bid, _ in connection.behind)
+                self.lent.extend(bid for bid, _ in connection.behind)
                 connection.behind = NONE_BEHIND
             if connection.nqueued:
                 self._send_from_queue(connection)
@@ -455,7 +442,7 @@ class Pooled(Mode[PooledConnection]):
             self.server.complete(user_data, res, cqe_flags)
         elif kind == SEND:
             if not self._silent and not connection.nqueued:
-                self._lent.extend(bid for bid, _ in self._lent_to_send(connection))
+                self.lent.extend(bid for bid, _ in self._lent_to_send(connection))
             self._sent(connection, res)
         elif res > 0:
             self._received_much(connection, res, cqe_flags)

@@ -78,7 +78,7 @@ class ZeroCopy(Multishot):
         if not cqe_flags & F_MORE:
             del self._read[bid]
             self._nread -= len(lent)
-            self._lent.extend(bid for bid, _ in lent)
+            self.lent.extend(bid for bid, _ in lent)
             connection.nread -= 1
         if not cqe_flags & F_NOTIF:
             self._sent(connection, -errno.EAGAIN if res in CANNOT_PIN else res)
