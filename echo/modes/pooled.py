@@ -163,7 +163,8 @@ class Pooled(Mode[PooledConnection]):
     def close(self, connection: PooledConnection) -> None:
         super().close(connection)
         self.busy.discard(connection.fd)
-        self.lent.extend(bid for bid, _ in connection.behind)
+        if connection.behind:
+            self.lent.extend(bid for bid, _ in connection.behind)
 
     def taker(self) -> Callable[[], list[Cqe] | None]:
         return self._columns.taker() if self._columns else super().taker()

@@ -6,7 +6,7 @@ May import abi. Never makes a system call. What all encoders share is in `prep.b
 from __future__ import annotations
 
 from .. import abi
-from .base import Encoder, encoded_file_index
+from .base import NOP, Encoder, encoded_file_index
 
 _OPENAT = int(abi.Op.OPENAT)
 _CLOSE = int(abi.Op.CLOSE)
@@ -18,6 +18,8 @@ _PIPE = int(abi.Op.PIPE)
 _AT_FDCWD = abi.AT_FDCWD
 _OPEN_HOW_NBYTES = abi.OPEN_HOW.nbytes
 _FIXED_FILE = int(abi.SqeFlag.FIXED_FILE)
+
+_pack_of_fd = NOP.pack_into
 
 
 class DescriptorPreps(Encoder):
@@ -125,7 +127,11 @@ class DescriptorPreps(Encoder):
         CQE flags  none
         Limit      FIXED_FILE gives EBADF: see `prep_close_direct`
         """
-        self._encode(_CLOSE, fd, 0, 0, 0, 0, user_data, sqe_flags)
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_of_fd(self._sqes, at, _CLOSE, sqe_flags, fd, user_data)
+        self._at = at + self._stride
 
     def prep_close_direct(self, file_index: int, *, user_data: int = 0, sqe_flags: int = 0) -> None:
         """Queue IORING_OP_CLOSE: empty slot `file_index` of the file table.

@@ -6,7 +6,7 @@ May import abi. Never makes a system call. What all encoders share is in `prep.b
 from __future__ import annotations
 
 from .. import abi
-from .base import SEND_TO, SOCKET_IO, Encoder
+from .base import SEND_TO, SOCKET_IO, SQE, Encoder
 
 _SENDMSG = int(abi.Op.SENDMSG)
 _RECVMSG = int(abi.Op.RECVMSG)
@@ -18,6 +18,7 @@ _BUNDLE = int(abi.RecvSend.BUNDLE)
 _BUFFER_SELECT = int(abi.SqeFlag.BUFFER_SELECT)
 
 _pack_socket_io = SOCKET_IO.pack_into
+_pack_sqe = SQE.pack_into
 
 
 class TransferPreps(Encoder):
@@ -119,9 +120,12 @@ class TransferPreps(Encoder):
         CQE flags  BUFFER: id in cqe_flags >> 16; MORE: still armed, without it queue it anew; SOCK_NONEMPTY
         Limit      one recv in flight per socket
         """
-        self._encode(_RECV, sockfd, 0, addr, nbytes, msg_flags, user_data, sqe_flags | _BUFFER_SELECT,
-                     ioprio=ioprio | _RECV_MULTISHOT, buf=buf_group, personality=personality,
-                     file_index=total_nbytes)  # fmt: skip
+        at = self._at
+        if at == self._limit:
+            at = self._make_room()
+        _pack_sqe(self._sqes, at, _RECV, sqe_flags | _BUFFER_SELECT, ioprio | _RECV_MULTISHOT, sockfd, 0, addr, nbytes,
+                  msg_flags, user_data, buf_group, personality, total_nbytes, 0, 0)  # fmt: skip
+        self._at = at + self._stride
 
     def prep_sendmsg(
         self, fd: int, msg_addr: int, msg_flags: int, ioprio: int = 0, personality: int = 0, *,
