@@ -138,8 +138,8 @@ def notes(table: Table) -> list[str]:
         kind = "an open loop" if settings.rate else "a closed loop"
         lines.append(
             f"Load: tools/load.py on {backend}, {kind}; every byte that came back was right. Answers a turn: how "
-            "many its loop found at once; few of the connections: it waited for the server, most of them: the server "
-            "waited for it. Waits (p50, p99) end when the client's loop sees the answer."
+            "many the loop of the load found at once. If few, it mostly waited for the server; if nearly as many as there "
+            "are connections, the server mostly waited for it. Waits (p50, p99) end when the client's loop sees the answer."
         )
     if settings.fresh:
         lines.append("Every leg met a server just started.")

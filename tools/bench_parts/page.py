@@ -17,6 +17,15 @@ SEED = ("readv-writev", "recvmsg-sendmsg", "read-write", "recv-send",
         "poll-readv-writev", "poll-recvmsg-sendmsg", "poll-read-write", "poll-recv-send")  # fmt: skip
 """The modes that the server this one descends from was measured with."""
 
+SEED_PREFIX = "seed-"
+KNOWN = (
+    (SEED_PREFIX, "builds of the C server that this one descends from (io_uring-echo-server of CarterLi), in the eight modes "
+     "of its README (commit a8a398b); `seed-last-link-recv` is its last version (7d5b320)"),
+    ("C-multishot", "a C server on liburing, written for this comparison, with the features of the kernel that `multishot` "
+     "uses: multishot accept and receive, a ring of buffers, silent sends, DEFER_TASKRUN; and direct descriptors"),
+)  # fmt: skip
+"""Servers from elsewhere, by how the names begin that they are given on the command line. None is in the repository."""
+
 Pair = tuple[str, str]
 
 ADVICE: tuple[tuple[str, str, tuple[Pair, ...]], ...] = (
@@ -120,6 +129,19 @@ def standing(data: Data) -> Iterator[str]:
         yield f"Over {name}: `auto` is ahead under {ahead} of {len(found)} loads, behind under {behind}, a tie under {tie}."
 
 
+def where_it_goes(data: Data) -> Iterator[str]:
+    """What an echo costs `auto` and its neighbours, in the kernel and above it."""
+    for table in data.seed:
+        ours = table.row("auto")
+        others = [row for row in table.measured() if not is_mode(row) and not row.name.startswith(SEED_PREFIX)]
+        if ours and others:
+            parts = [
+                f"{row.name} {row.cpu().median:.2f} us, {row.cpu().median - row.user_us():.2f} of them in the kernel"
+                for row in (ours, *others)
+            ]
+            yield f"An echo at {table.settings.title()} takes {listing(parts)}."
+
+
 def advice(data: Data) -> str:
     """The seed's three pieces of advice, each with a table, and what that says."""
     blocks = []
@@ -130,12 +152,11 @@ def advice(data: Data) -> str:
                 over, under = table.row(with_it), table.row(without)
                 found += [compare(over, under)] if over and under else []
                 line.append(cell(found[-1]) if over and under else "-")
-        header = ["with", "without", *(f"{table.settings.connections} connection{'s' * (table.settings.connections > 1)}" for table in data.seed)]
+        loads = [f"{number} connection{'s' * (number > 1)}" for number in (table.settings.connections for table in data.seed)]
         sentences = [
-            f"At {table.settings.connections}: {judgement(found)}"
-            for table, found in zip(data.seed, by_table, strict=True) if found
-        ]  # fmt: skip
-        blocks.append(f"### {question}\n\n{markdown(header, lines, left=2)}\n\n{capital(subject)}. {' '.join(sentences)}")
+            f"{capital(subject)} at {load}: {judgement(found)}" for load, found in zip(loads, by_table, strict=True) if found
+        ]
+        blocks.append(f"### {question}\n\n{markdown(['with', 'without', *loads], lines, left=2)}\n\n{bullets(sentences, '')}")
     return "\n\n".join(blocks)
 
 
@@ -183,14 +204,19 @@ def losses(data: Data) -> Iterator[str]:
 
 
 def later_answers(table: Table, ours: Row) -> Iterator[str]:
+    """At a given rate: who answers sooner, or needs less for it."""
     mine = ours.figure("p99_ns")
     for other in table.measured():
-        theirs = other.figure("p99_ns")
-        if other.name in plot.RIVALS and mine and theirs and theirs < mine * (1 - TIE):
-            yield (
-                f"{capital(table.settings.title())}: {other.name}, of whose answers 99 % take {theirs / 1e3:,.0f} us or "
-                f"less, where `auto` takes {mine / 1e3:,.0f}."
-            )
+        if other.name not in plot.RIVALS:
+            continue
+        theirs, cpu = other.figure("p99_ns"), ours.cpu().median / other.cpu().median
+        told = []
+        if mine and theirs and theirs < mine * (1 - TIE):
+            told.append(f"99 % of its answers take {theirs / 1e3:,.0f} us or less, where `auto` takes {mine / 1e3:,.0f}")
+        if cpu > 1 + TIE:
+            told.append(f"`auto` needs {times(cpu)} its CPU time per echo ({ours.cpu().median:.1f} us)")
+        if told:
+            yield f"{capital(table.settings.title())}: {other.name}. {capital(listing(told))}."
 
 
 def draws(data: Data) -> list[str]:
@@ -213,6 +239,13 @@ def reads_text(data: Data) -> Iterator[str]:
                 told.append(f"{ratio.median:.2f} ({name})")
         if told:
             yield f"{capital(read_report.title(entry))}, depth {entry['depth']}: {listing(told)}."
+
+
+def strangers(rows: Sequence[Row]) -> str:
+    """Who the servers are that are neither ours nor a library everybody knows."""
+    found = [f"`{start}{'*' if start.endswith('-') else ''}`: {what}."
+             for start, what in KNOWN if any(row.name.startswith(start) for row in rows)]  # fmt: skip
+    return bullets(found, "")
 
 
 def slug(table: Table) -> str:
@@ -241,7 +274,17 @@ def deaf_sentence(data: Data) -> str:
         if ours and before:
             kept = compare(ours, before).rate.median
             told.append(f"{kept:.2f} of their rate beside {table.settings.deaf}")
-    return f"Beside peers that never read, the other connections of `auto` keep {listing(told)} of them." if told else ""
+    if not told:
+        return ""
+    least = min(
+        (compare(row, before).rate.median, row.name, table.settings.deaf)
+        for table in data.deaf[1:] for row in table.measured()
+        if is_mode(row) and (before := alone.row(row.name))
+    )  # fmt: skip
+    return (
+        f"Beside peers that never read, the other connections of `auto` keep {listing(told)} of them. "
+        f"Of our modes measured here {least[1]} keeps least: {least[0]:.2f} beside {least[2]}."
+    )
 
 
 def draw(data: Data, folder: Path) -> dict[str, str]:
@@ -288,10 +331,12 @@ def write(data: Data, images: dict[str, str]) -> str:
         "## What it comes to",
         "The gain of `auto`, the mode that the server picks here, over every other server under each load of a closed loop:",
         summary(data),
+        strangers(rows),
         bullets(list(standing(data)), "There is no `auto` to tell of."),
         "A gain is echoes a second over the other's; where the client was the limit, echoes per second of CPU time. It is "
         "taken pair by pair within the rounds, and the median counts; within "
         f"{TIE:.0%} is a tie. The client is taken for the limit where its core was more than {BUSY:.0%} busy.",
+        " ".join(where_it_goes(data)),
         "## The seed's three tables",
         "The columns are those of the server that this one descends from (io_uring-echo-server): three runs, the middle "
         "one, the rate against the first row. Below each the same figures in pairs, with what they cost.",
