@@ -4,7 +4,8 @@ May import `counts.py` and `service.py`. Serves nothing itself: it starts the wo
 signals on and adds up what they did.
 
 The port is bound here first, without SO_REUSEPORT: somebody else's server on it is noticed. That socket stays bound,
-and never listens, so that the port stays ours when no worker is there, and is the same for all if it was to be any.
+and never listens, so that the port stays ours when no worker is there, and is the same for all if it was to be any. As two such sockets would
+not notice each other, one parent starts at a time.
 
 A worker and the parent share a socket. Down go the numbers of signals, each a byte, as `Signals` gives them to a server
 alone; up come messages, and the end when the worker has died. A worker ignores the signals of the terminal and of
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import select
@@ -35,7 +37,9 @@ MESSAGE_NBYTES = 64 * 1024
 SHORT_LIFE = 0.5
 """Seconds: who dies sooner than that is replaced only after as long again, so that a fault does not spin."""
 PATIENCE = 5.0
-"""Seconds that a worker may take longer to end than it should."""
+"""Seconds that a worker may take longer to end than it should, and another server to start."""
+TURNSTILE = "\0python -m echo --workers"
+"""An abstract address: it goes with the socket."""
 
 
 class Server(Protocol):
@@ -92,7 +96,12 @@ class Workers:
     ) -> None:
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited; nobody could be waited for
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._holder = bind(host, port)
+        self._turnstile = turnstile()
+        try:
+            self._holder = bind(host, port)
+        except BaseException:
+            self._turnstile.close()
+            raise
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.address = address_of(self._holder)
         self.about = ""
@@ -118,6 +127,7 @@ class Workers:
         except BaseException:
             self.close()
             raise
+        self._turnstile.close()
         about = next((worker.about for worker in self._workers.values()), "")
         self.about = f"{len(self._options)} workers, each with {about}"
         self._tell_at = None if options.stats is None else time.monotonic() + options.stats
@@ -134,6 +144,7 @@ class Workers:
         for worker in list(self._workers.values()):
             self._bury(worker)
         self._holder.close()
+        self._turnstile.close()
 
     def counts(self) -> Counts:
         """The sum over all workers, the dead included as far as they had told."""
@@ -244,6 +255,7 @@ class Workers:
             worker.channel.close()
         self._signals.reader.close()
         self._holder.close()
+        self._turnstile.close()
         with listen(self._host, self._port, self._backlog, shared=True) as listener:
 
             def tell(counts: Counts) -> None:
@@ -257,6 +269,23 @@ class Workers:
                 _send(channel, counts=astuple(server.counts()))
             finally:
                 server.close()
+
+
+def turnstile() -> socket.socket:
+    """What only one process of this network namespace has at a time, from its own on until it is closed; it waits for that.
+
+    Whoever holds it for too long, or whatever forbids it, does not keep a server from its start.
+    """
+    lock = socket.socket(socket.AF_UNIX)
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            lock.bind(TURNSTILE)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < give_up:
+                time.sleep(0.01)
+                continue
+        return lock
 
 
 def shares(options: Options, number: int) -> Iterator[Options]:

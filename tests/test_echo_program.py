@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from echo_client import (
@@ -71,6 +72,32 @@ def test_a_taken_port_is_refused(workers: str) -> None:
             assert (status, output) == (1, "")
             assert re.fullmatch(rf"echo: port {server.port} on 127.0.0.1 is taken: .*\n", errors)
         server.stop()
+
+
+SLOW_START = """
+import time
+from echo.workers import Workers
+start = Workers._start
+def late(*arguments):
+    time.sleep(0.3)
+    start(*arguments)
+Workers._start = late
+"""
+
+
+@pytest.mark.slow
+def test_of_two_servers_that_start_together_one_is_refused() -> None:
+    """Neither listens yet when the other binds."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor(2) as executor:
+        starting = [executor.submit(EchoProcess, "--workers", "2", port=port, prelude=SLOW_START) for _ in range(2)]
+        refused = [str(each.exception()) for each in starting if each.exception()]
+    assert len(refused) == 1 and f"echo: port {port} on 127.0.0.1 is taken: " in refused[0], refused
+    (served,) = (each.result() for each in starting if not each.exception())
+    with served, connect(port) as sock:
+        echo(sock, b"alone")
+        served.stop()
 
 
 def needs_ipv6() -> None:
