@@ -15,7 +15,17 @@ import pytest
 from emulation import PATIENCE
 from support import HANG_NS, Alarm, Cqe, Pipe, granted, needs, nops, pipe, take, take_one, wait_until
 
-from rawuring import WANTED_FLAGS, OutOfOrderError, Ring, UnsupportedError, WrongThreadError, abi, register
+from rawuring import (
+    WANTED_FLAGS,
+    LostCompletionsError,
+    OutOfOrderError,
+    Ring,
+    UnsupportedError,
+    WrongThreadError,
+    abi,
+    register,
+    syscalls,
+)
 from rawuring.abi import Enter, Feature, Setup
 from rawuring.errors import RawuringError
 
@@ -50,6 +60,32 @@ def poll_pipe(ring: Ring, pipe: Pipe, user_data: int = 1) -> None:
 
 
 READABLE = (1, select.POLLIN, 0)
+
+
+# --- completions that are lost
+
+
+def test_lost_completions_are_told_though_the_kernel_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enter that submits nothing fails with EBADR, and the next one would wait for what is gone."""
+    with Ring(8) as ring:
+        call, said = syscalls.enter_call, list[int]()
+
+        def lossy(number: int, fd: int, to_submit: int, *arguments: object) -> object:
+            if said or to_submit:
+                return call(number, fd, to_submit, *arguments)
+            said.append(1)
+            ring._memory.cq_overflow.store(1)
+            return -1
+
+        def hung(count: int) -> None:
+            assert count < 100, "it waits for what is lost"
+
+        monkeypatch.setattr("rawuring.ring.resolving.ENTER_CALL", lossy)
+        with Alarm(hung), pytest.raises(LostCompletionsError, match="make a new ring"):
+            ring.submit_and_wait(1)
+        ring.sq.prep_nop(user_data=1)
+        ring.submit_and_wait(1)
+        assert ring.completions() == [(1, 0, 0)]
 
 
 # --- a minimum wait

@@ -283,6 +283,10 @@ class Entering(OwnedOperations):
         sq.answers.extend(map(syscalls.enter_call_errno, *arguments))
         return sq.answers[0] if sq.answers[0] >= 0 else -syscalls.last_errno()
 
+    def _check_lost(self) -> None:
+        if self.cq.lost:
+            raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
+
     def _after_failure(self, code: int, to_submit: int) -> int:
         """Go on after an enter that failed with an errno: how many SQEs were taken; or the exception for it.
 
@@ -292,8 +296,8 @@ class Entering(OwnedOperations):
         """
         if code in (errno.EINTR, errno.ETIME):
             return 0  # the signal handlers have run, or it is for the deadline to decide
-        if code == errno.EBADR and self.cq.lost:
-            raise LostCompletionsError("the kernel had no memory for completions and dropped some: make a new ring")
+        if code == errno.EBADR:
+            self._check_lost()
         self.sq.look()
         enter = self._enter_noting if self._rewinds else _enter
         taken = enter(self._enter_fd, to_submit, 0, self._enter_flags | GETEVENTS)

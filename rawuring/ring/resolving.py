@@ -122,6 +122,8 @@ class Resolving(Entering):
             sq._consumed = sq._published
             if (cq._tail_cell[0] - cq._head) & _U32 >= nr:
                 return taken
+        elif taken < 0:
+            self._check_lost()  # EBADR is said once, and nobody keeps the errno of this call
         return self._complete_enter(None if taken < 0 else taken, nr, None)
 
     def completions(self) -> list[RawCqe]:
