@@ -20,6 +20,7 @@ from .hints import Any
 
 _CQE_NBYTES = abi.IO_URING_CQE.nbytes
 _BIG_ENDIAN = sys.byteorder == "big"
+_INTEGERS = frozenset("hHiIlLqQ")
 
 Cqe = tuple[int, int, int]  # user_data, res, cqe_flags
 
@@ -82,7 +83,7 @@ class CqeBlock:
         except ValueError:
             raise RawuringError(f"{item_format!r} is no format of an integer, as array.array names them") from None
         offset, nbytes = field.offset, items.itemsize
-        if nbytes not in (field.nbytes, field.nbytes // 2) or nbytes < 2 or wanted in "fdPnN?":
+        if nbytes not in (field.nbytes, field.nbytes // 2) or nbytes < 2 or wanted.lstrip("@") not in _INTEGERS:
             raise RawuringError(f"{name} has {field.nbytes} bytes: {item_format!r} is for neither all of them nor half")
         if nbytes < field.nbytes and _BIG_ENDIAN:
             offset += nbytes

@@ -175,6 +175,8 @@ def test_other_formats_are_the_same_bits(cqe_nbytes: int) -> None:
         ("res", "f", "'f'"),
         ("flags", "B", "'B'"),
         ("res", "=i", "'=i' is no format"),
+        ("res", "@f", "'@f'"),
+        ("user_data", "P", "'P'"),
         ("res", "two", "'two' is no format"),
     ],
 )

@@ -232,6 +232,22 @@ def test_a_whole_turn_is_answered() -> None:
 
 
 @pytest.mark.portable
+def test_the_books_follow_any_order_of_buffers() -> None:
+    """Every place is kept twice, and both are right."""
+    mode, choice = FakeMode(), random.Random(1)
+    order, first = list(range(8)), 0
+    for _ in range(500):
+        bids = [choice.randrange(8) for _ in range(choice.randrange(1, 9))]
+        mode.columns.given_back(first, bids)
+        for place, bid in enumerate(bids, first):
+            order[place % 8] = bid
+        first += len(bids)
+        assert mode.columns.bids == 2 * order
+        assert mode.columns._addrs.tolist() == [1000 + bid for bid in 2 * order]
+        assert mode.columns._expected.tolist() == [flags_of(bid) for bid in 2 * order]
+
+
+@pytest.mark.portable
 @pytest.mark.parametrize("last", [[(ACCEPT, 12, 2)], [(4 << 35 | 10, 1, flags_of(7))], []])
 def test_turns_follow_each_other(last: list[tuple[int, int, int]]) -> None:
     """Until one is not to be answered so; or until something is due."""

@@ -58,7 +58,7 @@ await_input, count = mode.await_input, itertools.count()
 def interrupted(self, connection):
     await_input(self, connection)
     if next(count) % 3 == 2:
-        self.ring.sq.prep_cancel(connection.key + (2 << 32), 0, user_data=5)
+        self.ring.sq.prep_cancel(connection.key + (2 << 32), 0, user_data=5 << 32)
 mode.await_input = interrupted
 """,
     "receives that cannot poll first": """

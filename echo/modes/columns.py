@@ -46,12 +46,14 @@ class Columns:
         # By place in the ring of buffers. All is there twice, so that no run of places has to be cut in two.
         places = range(2 * pool.count)
         self.bids = [place & self._mask for place in places]
-        self._expected = memoryview(array("I", [EXPECTED | bid << BUFFER_SHIFT for bid in self.bids]))
+        self._flags_of = [EXPECTED | bid << BUFFER_SHIFT for bid in range(pool.count)]
+        self._addr_of = [pool.addr_of(bid) for bid in range(pool.count)]
+        self._expected = memoryview(array("I", self._flags_of * 2))
         self.keys = memoryview(array("Q", bytes(8 * len(places))))
         self._sends = SqeBlock(len(places))
         msg_flags, sqe_flags = mode.send_flags
         for place in places:
-            addr = pool.addr_of(self.bids[place])
+            addr = self._addr_of[self.bids[place]]
             self._sends.prep_send(-1, addr, 0, msg_flags, user_data=IN_PLACE | place, sqe_flags=sqe_flags)
         self._to_fd, self.lens, self._addrs = map(self._sends.column, ("fd", "len", "addr"))
         self._taken = CqeBlock(mode.ring.cq.entries)
@@ -110,9 +112,12 @@ class Columns:
         first &= self._mask
         if self.bids[first : first + len(bids)] == bids:
             return
-        nplaces = self._mask + 1
-        for place, bid in enumerate(bids, first):
-            for one in (place % nplaces, place % nplaces + nplaces):
-                self.bids[one] = bid
-                self._addrs[one] = self._mode.pool.addr_of(bid)
-                self._expected[one] = EXPECTED | bid << BUFFER_SHIFT
+        flags = array("I", map(self._flags_of.__getitem__, bids))
+        addrs = array("Q", map(self._addr_of.__getitem__, bids))
+        nplaces, nbids = self._mask + 1, len(bids)
+        ahead = nplaces - first  # so many places to the end of the ring
+        # Where they are, and what of that is there once more: behind the end of the ring, and before its start.
+        for place, low, high in (first, 0, nbids), (first + nplaces, 0, min(ahead, nbids)), (0, ahead, nbids):
+            if low < high:
+                run = slice(place, place + high - low)
+                self.bids[run], self._expected[run], self._addrs[run] = bids[low:high], flags[low:high], addrs[low:high]

@@ -31,7 +31,7 @@ class Multishot(Pooled):
     def __init__(self, server: RingServer) -> None:
         super().__init__(server)
         if self._silent:
-            self._columns = Columns(self, min(self.pool.count, self.ring.entries))
+            self._columns = Columns(self, min(self.pool.count, self.ring.entries, self.ring.cq.entries - 1))
 
     def make_pool(self, count: int, nbytes: int) -> Pool:
         return self.ring.buffer_ring(count, nbytes)
