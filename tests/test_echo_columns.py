@@ -248,7 +248,7 @@ def test_the_books_follow_any_order_of_buffers() -> None:
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("last", [[(ACCEPT, 12, 2)], [(4 << 35 | 10, 1, flags_of(7))], []])
+@pytest.mark.parametrize("last", [[(ACCEPT, 12, 2)], [(4 << 35 | 10, 1, flags_of(6))], []])
 def test_turns_follow_each_other(last: list[tuple[int, int, int]]) -> None:
     """Until one is not to be answered so; or until something is due."""
     mode = FakeMode()

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
 EXPECTED = F_MORE | int(abi.CqeFlag.BUFFER)
 
-WORTHWHILE = 2
-"""A turn of fewer completions is answered sooner one by one."""
-
 
 class Columns:
     """Takes the completions of a turn and answers them, or says which they are."""
@@ -68,7 +65,7 @@ class Columns:
         arrives as a completion, which is not for it to answer.
         """
         # All names are bound here: to look them up in each turn would cost half as much as what is done with them.
-        mode, most, mask, nworthwhile = self._mode, self._most, self._mask, WORTHWHILE
+        mode, most, mask = self._mode, self._most, self._mask
         server, ring, busy, largest = mode.server, mode.ring, mode.busy, mode.ordinary_nbytes
         take_block, put_block, enter = ring.cq.take_block, ring.sq.put_block, ring.submit_and_wait
         batch, give_back = mode.batch, mode.give_back
@@ -81,7 +78,7 @@ class Columns:
                 count = take_block(taken)
                 first = mode.ntaken & mask
                 end = first + count
-                if not (free and nworthwhile <= count <= most and cqe_flags[:count] == expected[first:end]):
+                if not (free and 0 < count <= most and cqe_flags[:count] == expected[first:end]):
                     return taken.cqes(count)
                 fds, nbytes = from_fd[:count], res[:count]
                 each, sizes = set(fds), nbytes.tolist()
