@@ -275,11 +275,11 @@ class BufferGroup:
 
     def addr_of(self, bid: int) -> int:
         """The address of buffer `bid`."""
-        return self.addr + bid * self.nbytes
+        return self.addr + self._place(bid)
 
     def view(self, bid: int, nbytes: int, start: int = 0) -> memoryview:
         """`nbytes` of buffer `bid`, in place. Use it before the buffer is given back, then drop it."""
-        start += bid * self.nbytes
+        start = self._place(bid, nbytes, start)
         try:
             return self._view[start : start + nbytes]
         except ValueError:
@@ -287,8 +287,18 @@ class BufferGroup:
 
     def peek(self, bid: int, nbytes: int, start: int = 0) -> bytes:
         """A copy of what is in buffer `bid`, also after the group was closed."""
-        start += bid * self.nbytes
+        start = self._place(bid, nbytes, start)
         return self._memory[start : start + nbytes]
+
+    def _place(self, bid: int, nbytes: int = 0, start: int = 0) -> int:
+        """Where in the memory of the group these bytes of a buffer begin."""
+        if not 0 <= bid < self.count or start < 0 or nbytes < 0 or start + nbytes > self.nbytes:
+            what = f"bytes {start} to {start + nbytes} of buffer {bid}" if 0 <= bid < self.count else f"buffer {bid}"
+            raise BufferUseError(
+                f"this group has the buffers 0 to {self.count - 1}, of {self.nbytes} bytes: {what} is not among them. "
+                "Ask the group that the completion was received into"
+            )
+        return bid * self.nbytes + start
 
     def give_back(self, bids: Iterable[int]) -> None:
         """Give buffers back to the kernel.
@@ -306,7 +316,8 @@ class BufferGroup:
     def lend(self, res: int, cqe_flags: int) -> Loan:
         """The data of one completion in place, for `with`: on exit the view is dead and the buffer is given back.
 
-        Lend each completion once. Slices of the view must not outlive it: they would show the next message.
+        Lend each completion once, at the group that it was received into. Slices of the view must
+        not outlive it: they would show the next message.
         A completion without a buffer (the end of the stream, an error) lends an empty view.
         """
         return Loan(self, res, cqe_flags)
@@ -349,8 +360,12 @@ class BufferGroup:
     def held(self, cqe_flags: int) -> list[int]:
         """The buffers that come with a completion, in a list for `drop` to empty."""
         if isinstance(cqe_flags, Located):
-            return [bid for bid, _, _ in cqe_flags.parts]
-        return [cqe_flags >> _BUFFER_SHIFT] if cqe_flags & _F_BUFFER else []
+            bids = [bid for bid, _, _ in cqe_flags.parts]
+        else:
+            bids = [cqe_flags >> _BUFFER_SHIFT] if cqe_flags & _F_BUFFER else []
+        if bids and max(bids) >= self.count:
+            self._place(max(bids))  # of another group: it must not go into this one
+        return bids
 
     def drop(self, held: list[int]) -> None:
         """Empty a list of buffers that nobody needs any more. Safe in a finalizer, in any thread.

@@ -78,19 +78,21 @@ class CqeBlock:
         if field is None or field.signed is None:
             raise RawuringError(f"struct io_uring_cqe has no number {name!r}: it has user_data, res and flags")
         wanted: Any = item_format or field.codec.format[1:]  # without its "=", which a memoryview does not know
-        try:
-            items = self._memory.cast(wanted)
-        except ValueError:
-            raise RawuringError(f"{item_format!r} is no format of an integer, as array.array names them") from None
+        if wanted not in _INTEGERS:
+            raise RawuringError(f"{item_format!r} is no format of an integer of 2 to 8 bytes, as array.array names them")
+        items = self._memory.cast(wanted)
         offset, nbytes = field.offset, items.itemsize
-        if nbytes not in (field.nbytes, field.nbytes // 2) or nbytes < 2 or wanted.lstrip("@") not in _INTEGERS:
+        if nbytes not in (field.nbytes, field.nbytes // 2):
             raise RawuringError(f"{name} has {field.nbytes} bytes: {item_format!r} is for neither all of them nor half")
         if nbytes < field.nbytes and _BIG_ENDIAN:
             offset += nbytes
         return items[offset // nbytes :: self._stride // nbytes]
 
     def cqes(self, count: int) -> list[Cqe]:
-        """The first `count` completions one by one: (user_data, res, cqe_flags), as `drain()` has them."""
+        """The first `count` completions one by one: (user_data, res, cqe_flags), as `drain()` has them.
+
+        No more than the last `take_block` returned are new.
+        """
         if not 0 <= count <= self._entries:
             raise RawuringError(f"the block has room for {self._entries} completions, not for {count}")
         unpack = (CQE if self._stride == _CQE_NBYTES else CQE32).iter_unpack

@@ -17,7 +17,7 @@ from support import HANG_NS, Pipe, needs, pipe, ring, shorten
 from test_lifetimes import run
 
 from rawuring import BufferUseError, OutOfOrderError, RawuringError, Ring, Stream, UnsupportedError, abi, register
-from rawuring.buffers import BufferRing, IncrementalRing, OutgoingRing
+from rawuring.buffers import BufferGroup, BufferRing, IncrementalRing, OutgoingRing
 from rawuring.inflight import BufferOperation, BufferStream
 from rawuring.ring import ordering
 
@@ -882,3 +882,32 @@ def test_a_ring_is_collected_with_a_bundle_in_flight(run_child: RunChild) -> Non
         assert_untouched(memory)
         """,
     )
+
+
+# --- completions of another group
+
+
+@pytest.mark.parametrize("kind", ["ring", "incremental", "legacy"])
+@pytest.mark.parametrize("ask", ["lend", "lend_bundle", "take", "copy"])
+def test_a_buffer_that_the_group_does_not_have_is_refused(ring: Ring, ask: str, kind: str) -> None:
+    """It would be given back to this group, and the kernel would write beside the memory of it."""
+    if kind == "legacy":
+        pool: BufferGroup = ring.provided_buffers(2, 16)
+    else:
+        pool = incremental(ring, 2, 16) if kind == "incremental" else ring.buffer_ring(2, 16)
+    for bid in (2, 9, 0xFFFF):
+        with pytest.raises(BufferUseError, match=rf"0 to 1, of 16 bytes: buffer {bid} is not .* received into"):
+            getattr(pool, ask)(1, bid << abi.CQE_BUFFER_SHIFT | abi.CqeFlag.BUFFER)
+    assert not pool.owes
+
+
+def test_places_that_the_group_does_not_have_are_refused(ring: Ring) -> None:
+    pool = ring.buffer_ring(2, 16)
+    for bid in (-1, 2):
+        with pytest.raises(BufferUseError, match=f"buffer {bid} is not"):
+            pool.addr_of(bid)
+    for bid, nbytes, start in ((0, 17, 0), (1, 1, 16), (0, 1, -1), (-1, 1, 0), (2, 0, 0)):
+        for ask in pool.view, pool.peek:
+            with pytest.raises(BufferUseError, match="is not among them"):
+                ask(bid, nbytes, start)
+    assert (len(pool.view(1, 16)), pool.addr_of(1)) == (16, pool.addr + 16)
