@@ -139,6 +139,11 @@ class Table:
         return cls(Settings(**data["settings"]), [Row(**row) for row in data["rows"]], data["against"])
 
 
+def differs(ratio: Spread) -> bool:
+    """Does a ratio taken in pairs tell the two apart?"""
+    return abs(ratio.median - 1) > TIE and (ratio.low > 1 or ratio.high < 1)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One row over another, pair by pair."""
@@ -155,11 +160,11 @@ class Comparison:
 
     @property
     def better(self) -> int:
-        """1 better, -1 worse, 0 a tie."""
-        ratio = self.cpu.median if self.by_cpu else self.rate.median
-        if abs(ratio - 1) <= TIE:
+        """1 better, -1 worse, 0 a tie: within `TIE`, or with quartiles on both sides of 1."""
+        ratio = self.cpu if self.by_cpu else self.rate
+        if not differs(ratio):
             return 0
-        return 1 if (ratio < 1) == self.by_cpu else -1
+        return 1 if (ratio.median < 1) == self.by_cpu else -1
 
     def verdict(self) -> str:
         if self.by_cpu:

@@ -128,7 +128,7 @@ def notes(table: Table) -> list[str]:
     lines = [
         "1st, 2nd, 3rd: the rounds in three runs, one after the other, and the median of each; mid is the middle one, "
         "rate that against the first row. Ratios to one row are taken leg by leg within a round. A difference of "
-        f"{TIE:.0%} is a tie. Where the client's core was more than {BUSY:.0%} busy, in the row or in the one it is "
+        f"{TIE:.0%}, or one whose quartiles lie on both sides of 1, is a tie. Where the client's core was more than {BUSY:.0%} busy, in the row or in the one it is "
         "compared with, rates are squeezed together and CPU per echo decides."
     ]
     if settings.client:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.bench_parts import echo_report, plot, read_report, ring
-from tools.bench_parts.echo_figures import BUSY, TIE, Comparison, Row, Table, best, compare
-from tools.bench_parts.measure import Json, environment_line, markdown, spread
+from tools.bench_parts.echo_figures import BUSY, TIE, Comparison, Row, Table, best, compare, differs
+from tools.bench_parts.measure import Json, environment_line, markdown, ratios, spread
 
 SEED = ("readv-writev", "recvmsg-sendmsg", "read-write", "recv-send",
         "poll-readv-writev", "poll-recvmsg-sendmsg", "poll-read-write", "poll-recv-send")  # fmt: skip
@@ -139,7 +139,7 @@ def where_it_goes(data: Data) -> Iterator[str]:
                 f"{row.name} {row.cpu().median:.2f} us, {row.cpu().median - row.user_us():.2f} of them in the kernel"
                 for row in (ours, *others)
             ]
-            yield f"An echo at {table.settings.title()} takes {listing(parts)}."
+            yield f"CPU time of an echo at {table.settings.title()}: {listing(parts)}."
 
 
 def advice(data: Data) -> str:
@@ -184,7 +184,7 @@ def losses(data: Data) -> Iterator[str]:
                 continue
             if compared.better < 0:
                 yield f"{capital(table.settings.title())}: {other.name}. `auto` has {clause(compared)} beside it."
-            elif compared.rate.median < 1 - 5 * TIE:
+            elif compared.rate.median < 1 - 5 * TIE and differs(compared.rate):
                 yield (
                     f"{capital(table.settings.title())}: {other.name}, where echoes a second count: `auto` has "
                     f"{times(compared.rate.median)} as many, for {times(compared.cpu.median)} the CPU time per echo."
@@ -196,7 +196,7 @@ def losses(data: Data) -> Iterator[str]:
     for entry in data.read["results"]:
         for name in ("preadv", "threads", "thread pool"):
             ratio = read_report.best_over(entry, name)
-            if ratio and ratio.median < 1 - TIE:
+            if ratio and ratio.median < 1 and differs(ratio):
                 yield (
                     f"Reads ({read_report.title(entry)}) at depth {entry['depth']}: {name}. The ring makes "
                     f"{times(ratio.median)} as many reads a second."
@@ -205,16 +205,20 @@ def losses(data: Data) -> Iterator[str]:
 
 def later_answers(table: Table, ours: Row) -> Iterator[str]:
     """At a given rate: who answers sooner, or needs less for it."""
-    mine = ours.figure("p99_ns")
     for other in table.measured():
         if other.name not in plot.RIVALS:
             continue
-        theirs, cpu = other.figure("p99_ns"), ours.cpu().median / other.cpu().median
+        cpu = compare(ours, other).cpu
+        mine, theirs = ([leg["p99_ns"] for leg in row.legs] for row in (ours, other))
+        later = spread(ratios(mine, theirs))
         told = []
-        if mine and theirs and theirs < mine * (1 - TIE):
-            told.append(f"99 % of its answers take {theirs / 1e3:,.0f} us or less, where `auto` takes {mine / 1e3:,.0f}")
-        if cpu > 1 + TIE:
-            told.append(f"`auto` needs {times(cpu)} its CPU time per echo ({ours.cpu().median:.1f} us)")
+        if later.median > 1 and differs(later):
+            told.append(
+                f"the wait that 1 % of the answers exceed is {times(later.median)} as long with `auto` "
+                f"({later.quartiles(2)}; {spread(mine).median / 1e3:,.0f} us)"
+            )
+        if cpu.median > 1 and differs(cpu):
+            told.append(f"`auto` needs {times(cpu.median)} its CPU time per echo ({ours.cpu().median:.1f} us)")
         if told:
             yield f"{capital(table.settings.title())}: {other.name}. {capital(listing(told))}."
 
@@ -329,17 +333,20 @@ def write(data: Data, images: dict[str, str]) -> str:
         f"{echo_report.pinning(settings)} {settings.pairs} rounds of {settings.seconds:g} s, in which the servers take "
         f"turns. {echo_report.disturbance(rows)}" if rows else echo_report.pinning(settings),
         "## What it comes to",
-        "The gain of `auto`, the mode that the server picks here, over every other server under each load of a closed loop:",
+        "The gain of `auto`, the mode that the server picks by itself (`multishot` where the kernel can do it), over every "
+        "other server under each load of a closed loop:",
         summary(data),
         strangers(rows),
         bullets(list(standing(data)), "There is no `auto` to tell of."),
         "A gain is echoes a second over the other's; where the client was the limit, echoes per second of CPU time. It is "
         "taken pair by pair within the rounds, and the median counts; within "
-        f"{TIE:.0%} is a tie. The client is taken for the limit where its core was more than {BUSY:.0%} busy.",
+        f"{TIE:.0%}, or with quartiles on both sides of 1, is a tie. The client is taken for the limit where its core was more than {BUSY:.0%} busy.",
         " ".join(where_it_goes(data)),
         "## The seed's three tables",
         "The columns are those of the server that this one descends from (io_uring-echo-server): three runs, the middle "
-        "one, the rate against the first row. Below each the same figures in pairs, with what they cost.",
+        "one, the rate against the first row; USE_POLL is a poll before each receive, RECV_SEND receives and sends rather "
+        "than reads and writes, UNVEC_OP one buffer rather than a vector. Below each the same figures in pairs, with what "
+        "they cost.",
         *(section(table, images) for table in data.seed),
         "## The seed's advice on this kernel",
         "Each figure is the gain of the first mode over the second.",
@@ -347,6 +354,7 @@ def write(data: Data, images: dict[str, str]) -> str:
         "## Beyond those tables",
         *(section(table, images) for table in data.beyond),
         "### Peers that send and never read",
+        "Such a peer is called deaf. Kept is what the others' rate beside them is of their rate alone.",
         echo_report.deaf_table(data.deaf),
         deaf_sentence(data),
         "## Reading files",
@@ -354,7 +362,7 @@ def write(data: Data, images: dict[str, str]) -> str:
         f"![Reads per second]({images['reads']})" if "reads" in images else "",
         *(f"### {capital(read_report.title(entries[0]))}\n\n{read_report.table(entries)}"
           for entries in read_report.groups(data.read)),
-        "The raw layer's reads per second, in the quicker of its two ways, over those of the others:",
+        "The raw layer's reads per second over those of the others, for each in the better of its two ways, pair by pair:",
         bullets(list(reads_text(data)), "Nothing was read."),
         "\n".join(f"* {name}: {text}" for name, text in read_report.NOTES.items()),
         "## The ring by itself",
