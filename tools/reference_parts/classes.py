@@ -22,9 +22,9 @@ _MIXIN = re.compile(r"\w+(Operations|Commands)")
 
 # What the ring calls on its operations, and they on it.
 INTERNAL = frozenset({
-    "add", "advance_to", "all_consumed", "begin", "begin_send", "check", "check_receives", "claim", "discard",
+    "add", "all_consumed", "begin", "begin_send", "check", "check_receives", "claim", "discard",
     "discard_last", "drop", "drop_first", "ends_linked", "follow", "has_room", "held", "holds", "last_opcode",
-    "last_user_data", "locate", "locates", "look", "move", "needs_wakeup", "note_first", "owes", "peek32", "place", "reclaim", "register", "release", "repeat",
+    "last_user_data", "locate", "locates", "look", "move", "needs_wakeup", "note_first", "owes", "place", "reclaim", "register", "release", "repeat",
     "settle", "unclaim", "unlink_last", "wait_end", "wait_for", "wait_next", "withdraw",
     "BufferRing.unregister", "CompletionQueue.close", "SubmissionQueue.close",
 })  # fmt: skip
