@@ -93,11 +93,12 @@ def test_of_two_servers_that_start_together_one_is_refused() -> None:
     with ThreadPoolExecutor(2) as executor:
         starting = [executor.submit(EchoProcess, "--workers", "2", port=port, prelude=SLOW_START) for _ in range(2)]
         refused = [str(each.exception()) for each in starting if each.exception()]
-    assert len(refused) == 1 and f"echo: port {port} on 127.0.0.1 is taken: " in refused[0], refused
-    (served,) = (each.result() for each in starting if not each.exception())
-    with served, connect(port) as sock:
-        echo(sock, b"alone")
-        served.stop()
+    with contextlib.ExitStack() as stack:
+        served = [stack.enter_context(each.result()) for each in starting if not each.exception()]
+        assert len(refused) == 1 and f"echo: port {port} on 127.0.0.1 is taken: " in refused[0], refused
+        with connect(port) as sock:
+            echo(sock, b"alone")
+            served[0].stop()
 
 
 def needs_ipv6() -> None:
