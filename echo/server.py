@@ -108,14 +108,12 @@ class RingServer(Service[RingConnection]):
         mode, ring = self.mode, self.ring
         most = 0 if self._sqpoll else ring.entries // SQES_PER_CQE
         submit_and_wait, take, drain, early = ring.submit_and_wait, mode.taker(), ring.completions, self._early
-        ncompletions = 0
         while self.state != ENDED:
             self.nenters += 1
             try:
                 if self.alarm is None:
                     submit_and_wait(0 if mode.hurry or early else 1)
                 else:
-                    self._ncompletions = ncompletions
                     timeout = self.attend()
                     submit_and_wait(0 if mode.hurry or early else 1, None if timeout is None else int(timeout * 1e9))
                 completions = drain() if early else take()
@@ -131,9 +129,8 @@ class RingServer(Service[RingConnection]):
                 while ring.cq.overflowed:
                     submit_and_wait(0)
                     completions += drain()
-            ncompletions += len(completions)
+            self._ncompletions += len(completions)
             yield completions if len(completions) <= most else self._in_parts(completions)
-        self._ncompletions = ncompletions
 
     def _enter_again(self, error: OSError) -> list[Cqe]:
         """Submit what was refused, if it can be. What has completed since."""

@@ -186,13 +186,7 @@ class CompletionQueue:
             # The rest lies at the start of the array.
             block._memory[: run * nbytes] = self._cqes[slot * nbytes :]
             block._memory[run * nbytes : count * nbytes] = self._cqes[: (count - run) * nbytes]
-        head += count
-        try:
-            self._head_cell[0] = head & U32
-        except BaseException:
-            self.advance_to(head)
-            raise
-        self._head = head
+        self.advance_to(head + count)
         return count
 
     def drain32(self) -> list[Cqe32]:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from support import granted, ring
-from test_queues import CANARY, CLOSED, CQ_OFFSETS, CQES, START, FakeKernel
+from test_queues import CANARY, CLOSED, CQ_OFFSETS, CQES, START, FakeKernel, interrupt_store
 
 from rawuring import CqeBlock, RawuringError, Ring, RingClosedError, SqeBlock, abi
 from rawuring.cq import CompletionQueue
@@ -89,18 +89,7 @@ def test_what_was_taken_is_no_shared_memory() -> None:
 @portable
 def test_an_interrupt_while_the_head_is_stored_takes_nothing_twice() -> None:
     kernel, cq = queue()
-    cell = cq._head_cell
-
-    class Interrupted:
-        def __getitem__(self, index: int, /) -> int:
-            return cell[index]
-
-        def __setitem__(self, index: int, value: int, /) -> None:
-            cq._head_cell = cell
-            cell[index] = value
-            raise KeyboardInterrupt
-
-    cq._head_cell = Interrupted()
+    interrupt_store(cq, stored=True)
     block = CqeBlock(4)
     kernel.post(1)
     kernel.post(2)

@@ -175,6 +175,7 @@ class FakeMode:
         self.ring = SimpleNamespace(sq=sq, cq=cq, submit_and_wait=self.enter)
         self.coming: list[list[tuple[int, int, int]]] = []  # what completes in each enter
         self.pool = SimpleNamespace(count=8, addr_of=lambda bid: 1000 + bid)
+        self.addrs = [self.pool.addr_of(bid) for bid in range(8)]
         self.server = SimpleNamespace(state=RUNNING, alarm=0.0, nenters=0)
         self.send_flags = 0x4040, 64
         self.ordinary_nbytes = 500

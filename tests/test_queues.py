@@ -655,13 +655,8 @@ def test_peek_leaves_the_slots_until_advance_to() -> None:
     assert cq.drain() == [(4, 0, 0)]
 
 
-@pytest.mark.parametrize("take", ["drain", "drain32"])
-@pytest.mark.parametrize("stored", [False, True])
-def test_an_interrupt_where_the_head_is_stored_by_a_call(take: str, stored: bool) -> None:
-    """As on machines whose plain stores promise nothing. What was taken is lost, and nothing comes twice."""
-    setup_flags = Setup.CQE32 if take == "drain32" else 0
-    kernel = FakeKernel(setup_flags=setup_flags)
-    cq = CompletionQueue(kernel.memory(), setup_flags)
+def interrupt_store(cq: CompletionQueue, stored: bool) -> None:
+    """Have the next store of the head be a call that an interrupt ends, before or after it has stored."""
     cell = cq._head_cell
 
     class Interrupted:
@@ -674,10 +669,20 @@ def test_an_interrupt_where_the_head_is_stored_by_a_call(take: str, stored: bool
                 cell[index] = value
             raise KeyboardInterrupt
 
+    cq._head_cell = Interrupted()
+
+
+@pytest.mark.parametrize("take", ["drain", "drain32"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_interrupt_where_the_head_is_stored_by_a_call(take: str, stored: bool) -> None:
+    """As on machines whose plain stores promise nothing. What was taken is lost, and nothing comes twice."""
+    setup_flags = Setup.CQE32 if take == "drain32" else 0
+    kernel = FakeKernel(setup_flags=setup_flags)
+    cq = CompletionQueue(kernel.memory(), setup_flags)
     for turn in range(3):
         kernel.post(1)
         kernel.post(2)
-        cq._head_cell = Interrupted()
+        interrupt_store(cq, stored)
         with pytest.raises(KeyboardInterrupt):
             getattr(cq, take)()
         assert (cq.ready, kernel.free()) == (0, 4)

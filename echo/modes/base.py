@@ -30,6 +30,8 @@ RECV, SEND, POLL, ACCEPT, SIGNAL, UNHEEDED, ZERO_COPY, IN_PLACE = range(0, 8 << 
 assert RECV == 0, "the hot paths use the user_data of a receive as the key"
 
 F_MORE = int(abi.CqeFlag.MORE)
+F_BUFFER = int(abi.CqeFlag.BUFFER)
+BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
 SKIP_SUCCESS = int(abi.SqeFlag.CQE_SKIP_SUCCESS)
 NOSIGNAL = int(socket.MSG_NOSIGNAL)
 TRY_AGAIN = (-errno.EAGAIN, -errno.EINTR)

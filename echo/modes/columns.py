@@ -1,6 +1,6 @@
 """Answering a whole turn at once, by columns: what the pooled modes do while all goes well.
 
-May import `base.py` and the names of rawuring.
+May import `base.py`, the states of `service.py` and the names of rawuring.
 
 Most turns of a busy server are alike: each completion says that a buffer of the pool has something for a connection
 that is free to send, and the answer is a send of that buffer. Then nothing is done per completion. What completed is
@@ -20,22 +20,21 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from echo.modes.base import F_MORE, IN_PLACE, Cqe
+from echo.modes.base import BUFFER_SHIFT, F_BUFFER, F_MORE, IN_PLACE, Cqe
 from echo.service import RUNNING
-from rawuring import CqeBlock, SqeBlock, abi
+from rawuring import CqeBlock, SqeBlock
 
 if TYPE_CHECKING:
     from echo.modes.pooled import Pooled
 
-BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
-EXPECTED = F_MORE | int(abi.CqeFlag.BUFFER)
+EXPECTED = F_MORE | F_BUFFER
 
 
 class Columns:
     """Takes the completions of a turn and answers them, or says which they are."""
 
     def __init__(self, mode: Pooled, most: int) -> None:
-        """`most` is how many sends can be queued in a turn."""
+        """A turn of more than `most` completions is not answered: more sends could not be queued, or the CQ was full."""
         pool = mode.pool
         self._mode = mode
         self._most = most
@@ -44,13 +43,12 @@ class Columns:
         places = range(2 * pool.count)
         self.bids = [place & self._mask for place in places]
         self._flags_of = [EXPECTED | bid << BUFFER_SHIFT for bid in range(pool.count)]
-        self._addr_of = [pool.addr_of(bid) for bid in range(pool.count)]
         self._expected = memoryview(array("I", self._flags_of * 2))
         self.keys = memoryview(array("Q", bytes(8 * len(places))))
         self._sends = SqeBlock(len(places))
         msg_flags, sqe_flags = mode.send_flags
         for place in places:
-            addr = self._addr_of[self.bids[place]]
+            addr = mode.addrs[self.bids[place]]
             self._sends.prep_send(-1, addr, 0, msg_flags, user_data=IN_PLACE | place, sqe_flags=sqe_flags)
         self._to_fd, self.lens, self._addrs = map(self._sends.column, ("fd", "len", "addr"))
         self._taken = CqeBlock(mode.ring.cq.entries)
@@ -110,7 +108,7 @@ class Columns:
         if self.bids[first : first + len(bids)] == bids:
             return
         flags = array("I", map(self._flags_of.__getitem__, bids))
-        addrs = array("Q", map(self._addr_of.__getitem__, bids))
+        addrs = array("Q", map(self._mode.addrs.__getitem__, bids))
         nplaces, nbids = self._mask + 1, len(bids)
         ahead = nplaces - first  # so many places to the end of the ring
         # Where they are, and what of that is there once more: behind the end of the ring, and before its start.

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from echo.connection import LOST
 from echo.modes.base import (
+    BUFFER_SHIFT,
+    F_BUFFER,
     F_MORE,
     IN_PLACE,
     IOVEC,
@@ -44,9 +46,6 @@ from rawuring import RawuringError, abi
 if TYPE_CHECKING:
     from echo.modes.columns import Columns
     from echo.server import RingServer
-
-BUFFER_SHIFT = int(abi.CQE_BUFFER_SHIFT)
-F_BUFFER = int(abi.CqeFlag.BUFFER)
 
 AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 ALL_AT_ONCE = AT_ONCE | int(socket.MSG_WAITALL)
@@ -129,6 +128,7 @@ class Pooled(Mode[PooledConnection]):
                 f"cannot have {count} buffers of {nbytes} bytes ({error}): "
                 "choose fewer with --buffers, or smaller ones with --buffer-size"
             ) from None
+        self.addrs = [self.pool.addr_of(bid) for bid in range(count)]
         self.ordinary_nbytes = nbytes
         """A completion that brings more is for `received_much`."""
         self._silent = bool(self.ring.setup_flags & abi.Setup.DEFER_TASKRUN and self._skip_success)
@@ -171,8 +171,7 @@ class Pooled(Mode[PooledConnection]):
 
     def run(self) -> None:
         server, pool, connections, prep_send = self.server, self.pool, self.connections, self.ring.sq.prep_send
-        addrs = [pool.addr_of(bid) for bid in range(pool.count)]
-        silent, ordinary_nbytes = self._silent, self.ordinary_nbytes
+        addrs, silent, ordinary_nbytes = self.addrs, self._silent, self.ordinary_nbytes
         msg_flags, sqe_flags = self.send_flags
         for completions in server.turns():
             self._turn = turn = self._turn + 1

@@ -16,9 +16,9 @@ import socket
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from echo.modes.base import F_MORE, KIND, ZERO_COPY
+from echo.modes.base import BUFFER_SHIFT, F_MORE, KIND, ZERO_COPY
 from echo.modes.multishot import Multishot
-from echo.modes.pooled import AT_ONCE, BUFFER_SHIFT, Gathered, Lent, PooledConnection
+from echo.modes.pooled import AT_ONCE, Gathered, Lent, PooledConnection
 from rawuring import abi
 
 if TYPE_CHECKING:
